@@ -1,0 +1,131 @@
+// Package command holds the entries of the log: typed facts with everything
+// decided, their encoding, and Apply, which turns them into state.
+//
+// Apply is total and deterministic: no clock, no random numbers, no input or
+// output, no iteration over unsorted maps. Times and ids are fields of the
+// command. A command checks everything before its first write, so that a
+// refused command changes nothing.
+package command
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"reflect"
+
+	"appliance/node/model"
+	"appliance/raft/state"
+)
+
+// Command is one fact. Implementations are plain structs of this package.
+type Command interface {
+	kind() kind
+	// apply writes the fact into tx as of index. The value goes back to the
+	// proposer. A refusal is an error of type *model.Error and no write.
+	apply(tx *state.Tx, index uint64) (value any, refusal *model.Error)
+}
+
+// kind is the wire number of a command; numbers are never reused.
+type kind uint16
+
+// codecVersion is the first byte of every encoded command.
+const codecVersion = 1
+
+// MaxSize bounds an encoded command: larger entries would starve heartbeats.
+const MaxSize = 1 << 20
+
+// Encode gives the log form: version, kind, JSON.
+func Encode(c Command) ([]byte, error) {
+	body, err := json.Marshal(c)
+	if err != nil {
+		return nil, fmt.Errorf("encode %T: %w", c, err)
+	}
+	if len(body) > MaxSize {
+		return nil, model.Errorf(model.CodeExhausted, "a change of %d bytes does not fit into the log", len(body)).
+			Because("one entry may have %d bytes", MaxSize).Try("split it into smaller ones")
+	}
+	out := make([]byte, 3, 3+len(body))
+	out[0] = codecVersion
+	binary.BigEndian.PutUint16(out[1:], uint16(c.kind()))
+	return append(out, body...), nil
+}
+
+// UnknownError means that the log has an entry which this version does not
+// know. The node must stop: skipping it would make its state differ.
+type UnknownError struct {
+	Version byte
+	Kind    uint16
+}
+
+func (e *UnknownError) Error() string {
+	return fmt.Sprintf("the log has an entry of kind %d (codec %d) that this version does not know: run a newer version of the binary on this node", e.Kind, e.Version)
+}
+
+// Decode reads the log form.
+func Decode(b []byte) (Command, error) {
+	if len(b) < 3 {
+		return nil, fmt.Errorf("log entry of %d bytes is too short", len(b))
+	}
+	k := kind(binary.BigEndian.Uint16(b[1:3]))
+	typ := types[k]
+	if b[0] != codecVersion || typ == nil {
+		return nil, &UnknownError{Version: b[0], Kind: uint16(k)}
+	}
+	c := reflect.New(typ).Interface()
+	if err := json.Unmarshal(b[3:], c); err != nil {
+		return nil, fmt.Errorf("log entry of kind %d: %w", k, err)
+	}
+	return c.(Command), nil
+}
+
+// Result is what a proposer gets back.
+type Result struct {
+	Index uint64          `json:"index"`
+	Value json.RawMessage `json:"value,omitempty"`
+	Err   *model.Error    `json:"err,omitempty"`
+}
+
+// Apply decodes and applies one entry inside tx. The error is fatal for the
+// node; a refusal is inside the result.
+func Apply(tx *state.Tx, index uint64, data []byte) (Result, error) {
+	c, err := Decode(data)
+	if err != nil {
+		return Result{}, err
+	}
+	return ApplyCommand(tx, index, c)
+}
+
+// ApplyCommand is Apply for a decoded command.
+func ApplyCommand(tx *state.Tx, index uint64, c Command) (Result, error) {
+	value, refusal := c.apply(tx, index)
+	res := Result{Index: index, Err: refusal}
+	if value != nil {
+		raw, err := json.Marshal(value)
+		if err != nil {
+			return res, fmt.Errorf("result of %T: %w", c, err)
+		}
+		res.Value = raw
+	}
+	return res, nil
+}
+
+// Decode unpacks the value of an accepted command into v.
+func (r Result) Decode(v any) error {
+	if r.Err != nil {
+		return r.Err
+	}
+	return json.Unmarshal(r.Value, v)
+}
+
+// types maps kinds to struct types; filled by the list in kinds.go.
+var types = func() map[kind]reflect.Type {
+	m := map[kind]reflect.Type{}
+	for _, c := range all {
+		t := reflect.TypeOf(c).Elem()
+		if m[c.kind()] != nil {
+			panic(fmt.Sprintf("command: kind %d is taken by %v and %v", c.kind(), m[c.kind()], t))
+		}
+		m[c.kind()] = t
+	}
+	return m
+}()
