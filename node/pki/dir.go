@@ -1,0 +1,127 @@
+package pki
+
+import (
+	"bytes"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Dir keeps the identity of a node on disk: ca.crt, ca.key (masters only), node.pem (chain and key in
+// one file, so that a crash never leaves a mixed pair) and gossip.key. Files are 0600, replaced
+// atomically and synced.
+type Dir string
+
+const (
+	fileCA     = "ca.crt"
+	fileCAKey  = "ca.key"
+	fileNode   = "node.pem"
+	fileGossip = "gossip.key"
+)
+
+// Exists reports whether the directory holds a node certificate.
+func (d Dir) Exists() bool {
+	_, err := os.Stat(filepath.Join(string(d), fileNode))
+	return err == nil
+}
+
+// SaveCA stores the CA certificate and, on a master, its key (nil on an agent).
+func (d Dir) SaveCA(certPEM, keyPEM []byte) error {
+	if keyPEM != nil {
+		if err := d.write(fileCAKey, keyPEM); err != nil {
+			return err
+		}
+	}
+	return d.write(fileCA, certPEM)
+}
+
+// LoadCA reads the CA with its key. It fails with fs.ErrNotExist on an agent.
+func (d Dir) LoadCA() (*CA, error) {
+	cert, err := d.read(fileCA)
+	if err != nil {
+		return nil, err
+	}
+	key, err := d.read(fileCAKey)
+	if err != nil {
+		return nil, err
+	}
+	return LoadCA(cert, key)
+}
+
+// SaveNode stores the node certificate chain and key.
+func (d Dir) SaveNode(chainPEM, keyPEM []byte) error {
+	return d.write(fileNode, append(bytes.Clone(keyPEM), chainPEM...))
+}
+
+// Keychain loads the node certificate and the CA certificate.
+func (d Dir) Keychain(now time.Time) (*Keychain, error) {
+	ca, err := d.read(fileCA)
+	if err != nil {
+		return nil, err
+	}
+	node, err := d.read(fileNode)
+	if err != nil {
+		return nil, err
+	}
+	block, chain := pem.Decode(node)
+	if block == nil {
+		return nil, fmt.Errorf("%s is damaged: join this node again", filepath.Join(string(d), fileNode))
+	}
+	return NewKeychain(ca, chain, pem.EncodeToMemory(block), now)
+}
+
+// SaveGossipKey stores the gossip key.
+func (d Dir) SaveGossipKey(key []byte) error { return d.write(fileGossip, key) }
+
+// GossipKey reads the gossip key.
+func (d Dir) GossipKey() ([]byte, error) {
+	key, err := d.read(fileGossip)
+	if err != nil {
+		return nil, err
+	}
+	if len(key) != GossipKeyBytes {
+		return nil, fmt.Errorf("%s has %d bytes, not %d: join this node again", filepath.Join(string(d), fileGossip), len(key), GossipKeyBytes)
+	}
+	return key, nil
+}
+
+func (d Dir) read(name string) ([]byte, error) {
+	data, err := os.ReadFile(filepath.Join(string(d), name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("this node has no %s: run `appliance init` or `appliance join` first: %w", name, err)
+	}
+	return data, err
+}
+
+func (d Dir) write(name string, data []byte) error {
+	if err := os.MkdirAll(string(d), 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(string(d), name+".*.tmp") // mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), filepath.Join(string(d), name))
+	}
+	if err != nil {
+		os.Remove(f.Name())
+		return fmt.Errorf("write %s: %w", filepath.Join(string(d), name), err)
+	}
+	return syncDir(string(d))
+}
+
+func syncDir(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
