@@ -12,19 +12,20 @@ import (
 	"io"
 	"net/url"
 	"strings"
+
+	"appliance/node/model"
 )
 
 // Role is what a certificate or token allows a machine to be.
-type Role string
+type Role = model.Role
 
 // The two roles. A master is also allowed everything an agent is.
 const (
-	Master Role = "master"
-	Agent  Role = "agent"
+	Master = model.RoleMaster
+	Agent  = model.RoleAgent
 )
 
-// Valid reports whether r is one of the known roles.
-func (r Role) Valid() bool { return r == Master || r == Agent }
+func validRole(r Role) bool { return r == Master || r == Agent }
 
 // ErrIdentity says that a certificate carries no identity of this cluster.
 var ErrIdentity = errors.New("certificate carries no node identity")
@@ -55,7 +56,7 @@ func (i Identity) Validate() error {
 		return fmt.Errorf("node id %q is not valid: use 1 to 63 letters, digits or '-'", i.ID)
 	case !validName(i.Name):
 		return fmt.Errorf("node name %q is not valid: use a host name of letters, digits, '-' and '.'", i.Name)
-	case !i.Role.Valid():
+	case !validRole(i.Role):
 		return fmt.Errorf("role %q is not known: use master or agent", i.Role)
 	}
 	return nil

@@ -12,6 +12,8 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+
+	"appliance/node/model"
 )
 
 // What can be wrong with a join token. Use errors.Is; the error text says why and what to do.
@@ -35,7 +37,7 @@ const (
 var tokenCoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
 // Token admits a machine to a cluster in one role. It is shown once and never stored: the state keeps
-// a TokenRecord. Its text form is APPL1-<role>-<CA digest>-<id>-<secret>.
+// a model.JoinToken. Its text form is APPL1-<role>-<CA digest>-<id>-<secret>.
 type Token struct {
 	Role   Role
 	CA     Digest
@@ -45,7 +47,7 @@ type Token struct {
 
 // NewToken makes a token with a random id and secret.
 func NewToken(rand io.Reader, role Role, ca Digest) (Token, error) {
-	if !role.Valid() {
+	if !validRole(role) {
 		return Token{}, fmt.Errorf("make join token: role %q is not known: use master or agent", role)
 	}
 	var b [tokenID + tokenSecret]byte
@@ -82,7 +84,7 @@ func ParseToken(s string) (Token, error) {
 		return bad("it is not " + tokenPrefix + "-<role>-<digest>-<id>-<secret>")
 	}
 	t := Token{Role: Role(parts[1]), ID: parts[3], Secret: parts[4]}
-	if !t.Role.Valid() {
+	if !validRole(t.Role) {
 		return bad("its role is neither master nor agent")
 	}
 	digest, err := hex.DecodeString(parts[2])
@@ -104,19 +106,10 @@ func codedBytes(s string, n int) bool {
 	return err == nil && len(b) == n && tokenCoding.EncodeToString(b) == s
 }
 
-// TokenRecord is what the replicated state keeps of a token: no secret, only its hash.
-type TokenRecord struct {
-	ID        string    `json:"id"`
-	Role      Role      `json:"role"`
-	Hash      []byte    `json:"hash"`
-	Expires   time.Time `json:"expires"`
-	SingleUse bool      `json:"single_use"`
-	Used      bool      `json:"used"` // set by the entry that admits the machine
-}
-
-// Record returns what to store of the token.
-func (t Token) Record(expires time.Time, singleUse bool) TokenRecord {
-	return TokenRecord{ID: t.ID, Role: t.Role, Hash: t.hash(), Expires: expires, SingleUse: singleUse}
+// Record returns what the replicated state keeps of the token: no secret, only its hash. A zero expiry
+// means never.
+func (t Token) Record(now, expires time.Time, singleUse bool) model.JoinToken {
+	return model.JoinToken{ID: t.ID, Role: t.Role, Hash: t.hash(), CreatedAt: now, ExpiresAt: expires, SingleUse: singleUse}
 }
 
 func (t Token) hash() []byte {
@@ -124,21 +117,22 @@ func (t Token) hash() []byte {
 	return h[:]
 }
 
-// Verify checks a presented token against the record. The secret is compared first and in constant
-// time, so that someone without it learns nothing about the rest.
-func (r TokenRecord) Verify(t Token, now time.Time) error {
-	again := "make a new one on any node with `appliance token create --role " + string(r.Role) + "`"
+// Check compares a presented token with the record that the state keeps under its id, nil if there is
+// none. The secret is compared first and in constant time, so that someone without it learns nothing
+// about the rest.
+func (t Token) Check(rec *model.JoinToken, now time.Time) error {
+	const again = "make a new one on a master with `appliance token`"
 	switch {
-	case r.ID != t.ID:
-		return fmt.Errorf("%w: id %s: %s", ErrTokenUnknown, t.ID, "make a new one with `appliance token create`")
-	case subtle.ConstantTimeCompare(r.Hash, t.hash()) != 1:
+	case rec == nil || rec.ID != t.ID:
+		return fmt.Errorf("%w: no token has the id %s: %s", ErrTokenUnknown, t.ID, again)
+	case subtle.ConstantTimeCompare(rec.Hash, t.hash()) != 1:
 		return fmt.Errorf("%w: the secret of token %s does not match: copy the whole token, or %s", ErrTokenSecret, t.ID, again)
-	case r.Role != t.Role:
-		return fmt.Errorf("%w: token %s admits role %s, not %s: %s", ErrTokenRole, t.ID, r.Role, t.Role, again)
-	case r.SingleUse && r.Used:
+	case rec.Role != t.Role:
+		return fmt.Errorf("%w: token %s admits role %s, not %s: %s", ErrTokenRole, t.ID, rec.Role, t.Role, again)
+	case rec.SingleUse && rec.UsedBy != "":
 		return fmt.Errorf("%w: token %s admits one machine: %s", ErrTokenUsed, t.ID, again)
-	case !now.Before(r.Expires):
-		return fmt.Errorf("%w: token %s was valid until %s: %s", ErrTokenExpired, t.ID, r.Expires.UTC().Format(time.RFC3339), again)
+	case !rec.ExpiresAt.IsZero() && !now.Before(rec.ExpiresAt):
+		return fmt.Errorf("%w: token %s was valid until %s: %s", ErrTokenExpired, t.ID, rec.ExpiresAt.UTC().Format(time.RFC3339), again)
 	}
 	return nil
 }

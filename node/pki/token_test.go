@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"appliance/node/model"
 )
 
 func newToken(t testing.TB, role Role, ca Digest) Token {
@@ -33,35 +35,39 @@ func TestTokenRoundTrip(t *testing.T) {
 	}
 }
 
-func TestTokenRecordVerify(t *testing.T) {
+func TestTokenCheck(t *testing.T) {
 	ca := newCA(t, "c1").Digest()
 	tok := newToken(t, Agent, ca)
 	end := t0.Add(time.Hour)
 	wrong, promoted := tok, tok
 	wrong.Secret = newToken(t, Agent, ca).Secret
 	promoted.Role = Master
-	used := tok.Record(end, true)
-	used.Used = true
-	reused := used
-	reused.SingleUse = false
+	rec := func(change func(*model.JoinToken)) *model.JoinToken {
+		r := tok.Record(t0, end, true)
+		change(&r)
+		return &r
+	}
+	same := func(*model.JoinToken) {}
 	for _, c := range []struct {
 		name  string
-		rec   TokenRecord
+		rec   *model.JoinToken
 		token Token
 		now   time.Time
 		want  error
 	}{
-		{"good", tok.Record(end, true), tok, t0, nil},
-		{"wrong secret", tok.Record(end, true), wrong, t0, ErrTokenSecret},
-		{"wrong secret, also expired", tok.Record(t0, true), wrong, t0, ErrTokenSecret},
-		{"role raised", tok.Record(end, true), promoted, t0, ErrTokenRole},
-		{"expired", tok.Record(end, true), tok, end, ErrTokenExpired},
-		{"used", used, tok, t0, ErrTokenUsed},
-		{"many uses", reused, tok, t0, nil},
-		{"other id", newToken(t, Agent, ca).Record(end, true), tok, t0, ErrTokenUnknown},
+		{"good", rec(same), tok, t0, nil},
+		{"no record", nil, tok, t0, ErrTokenUnknown},
+		{"wrong secret", rec(same), wrong, t0, ErrTokenSecret},
+		{"wrong secret, also expired", rec(same), wrong, end, ErrTokenSecret},
+		{"role raised", rec(same), promoted, t0, ErrTokenRole},
+		{"expired", rec(same), tok, end, ErrTokenExpired},
+		{"never expires", rec(func(r *model.JoinToken) { r.ExpiresAt = time.Time{} }), tok, end, nil},
+		{"used", rec(func(r *model.JoinToken) { r.UsedBy = "n" }), tok, t0, ErrTokenUsed},
+		{"many uses", rec(func(r *model.JoinToken) { r.UsedBy, r.SingleUse = "n", false }), tok, t0, nil},
+		{"other id", rec(func(r *model.JoinToken) { r.ID = "x" }), tok, t0, ErrTokenUnknown},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			err := c.rec.Verify(c.token, c.now)
+			err := c.token.Check(c.rec, c.now)
 			if !errors.Is(err, c.want) {
 				t.Errorf("got %v, want %v", err, c.want)
 			}
