@@ -37,6 +37,9 @@ var (
 	ErrTooLarge = errors.New("blob too large")
 	// ErrNoSpace: writing would eat into the reserve of the file system.
 	ErrNoSpace = errors.New("no space for blobs")
+	// ErrUnavailable: too few other holders of copies can be reached now. Try
+	// again; nothing is lost.
+	ErrUnavailable = errors.New("copies unavailable")
 )
 
 const (
