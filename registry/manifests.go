@@ -92,7 +92,7 @@ func (s *Server) describe(r *http.Request, at route, body []byte) (m Manifest, t
 	user, _, _ := r.BasicAuth()
 	m = Manifest{
 		Repository: at.repository, Digest: digest, MediaType: doc.MediaType, Size: int64(len(body)),
-		ArtifactType: doc.artifactType(), Annotations: doc.Annotations, PushedBy: user, PushedAt: s.Now().UTC(),
+		ArtifactType: doc.artifactType(), Annotations: doc.annotations(), PushedBy: user, PushedAt: s.Now().UTC(),
 	}
 	if doc.Subject != nil {
 		m.Subject = doc.Subject.Digest

@@ -23,6 +23,7 @@ const (
 	// maxReferences: Docker allows 127 layers; an index lists platforms.
 	maxReferences = 1024
 	// maxAnnotations bounds what a manifest puts into the cluster's log, bytes.
+	// More are served with the manifest, but not listed with referrers.
 	maxAnnotations = 64 << 10
 )
 
@@ -97,13 +98,6 @@ func (doc *Document) check() error {
 	if n := len(doc.Layers) + len(doc.Manifests); n > maxReferences {
 		return invalid("%d references, at most %d are allowed", n, maxReferences)
 	}
-	size := 0
-	for k, v := range doc.Annotations {
-		size += len(k) + len(v)
-	}
-	if size > maxAnnotations {
-		return invalid("%d bytes of annotations, at most %d are allowed", size, maxAnnotations)
-	}
 	return doc.checkDescriptors()
 }
 
@@ -136,6 +130,18 @@ func (doc *Document) blobs() []Descriptor {
 		}
 	}
 	return all
+}
+
+// annotations returns what the index keeps of them.
+func (doc *Document) annotations() map[string]string {
+	size := 0
+	for k, v := range doc.Annotations {
+		size += len(k) + len(v)
+	}
+	if size > maxAnnotations {
+		return nil
+	}
+	return doc.Annotations
 }
 
 // artifactType is what the referrers API filters by (OCI distribution 1.1).
