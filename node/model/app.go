@@ -107,8 +107,10 @@ type App struct {
 	UpdatedAt  time.Time `json:"updatedAt"`
 	ScaledAt   time.Time `json:"scaledAt"`
 	// Backoff: consecutive quick failures and when the next try is allowed.
-	Failures int       `json:"failures,omitempty"`
-	RetryAt  time.Time `json:"retryAt"`
+	// Failures that came with log entries up to FailuresIndex are counted.
+	Failures      int       `json:"failures,omitempty"`
+	FailuresIndex uint64    `json:"failuresIndex,omitempty"`
+	RetryAt       time.Time `json:"retryAt"`
 }
 
 // Release is one immutable version of an app in an environment.
@@ -141,19 +143,21 @@ const (
 // Deployment is the move of an app to a release and size. Written by masters.
 type Deployment struct {
 	Meta
-	ID        string          `json:"id"`
-	App       string          `json:"app"`
-	Kind      string          `json:"kind"` // deploy, scale, restart, revert, promote, stop
-	From      uint64          `json:"from"` // release before, 0 none
-	To        uint64          `json:"to"`
-	Instances int             `json:"instances"`
-	State     DeploymentState `json:"state"`
-	Why       string          `json:"why,omitempty"`
-	Reverts   string          `json:"reverts,omitempty"` // deployment whose failure this one undoes
-	StartedAt time.Time       `json:"startedAt"`
-	Deadline  time.Time       `json:"deadline"`
-	EndedAt   time.Time       `json:"endedAt"`
-	Receipt   *Receipt        `json:"receipt,omitempty"`
+	ID        string `json:"id"`
+	App       string `json:"app"`
+	Kind      string `json:"kind"` // deploy, scale, restart, revert, promote, stop
+	From      uint64 `json:"from"` // release before, 0 none
+	To        uint64 `json:"to"`
+	Instances int    `json:"instances"`
+	// FromInstances is the size before, for the way back.
+	FromInstances int             `json:"fromInstances,omitempty"`
+	State         DeploymentState `json:"state"`
+	Why           string          `json:"why,omitempty"`
+	Reverts       string          `json:"reverts,omitempty"` // deployment whose failure this one undoes
+	StartedAt     time.Time       `json:"startedAt"`
+	Deadline      time.Time       `json:"deadline"`
+	EndedAt       time.Time       `json:"endedAt"`
+	Receipt       *Receipt        `json:"receipt,omitempty"`
 }
 
 // Receipt is the measured outcome of a deployment. Counts are those of the

@@ -87,6 +87,7 @@ func nextVersion(s *state.Snapshot, app string) uint64 {
 func start(tx *state.Tx, index uint64, app *model.App, dep model.Deployment, instances int) {
 	supersede(tx, index, app, dep.StartedAt)
 	dep.App, dep.Instances, dep.State = app.ID, instances, model.DeploymentRunning
+	dep.FromInstances = app.Instances
 	app.Release, app.Instances, app.Deployment = dep.To, instances, dep.ID
 	app.UpdatedAt = dep.StartedAt
 	if dep.Kind == "scale" {
@@ -268,6 +269,8 @@ type SetBackoff struct {
 	App      string    `json:"app"`
 	Failures int       `json:"failures"`
 	RetryAt  time.Time `json:"retryAt"`
+	// Index is the entry up to which failures are counted; 0 leaves it.
+	Index uint64 `json:"index,omitempty"`
 }
 
 func (c *SetBackoff) apply(tx *state.Tx, index uint64) (any, *model.Error) {
@@ -277,6 +280,7 @@ func (c *SetBackoff) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 	}
 	app := *old
 	app.Failures, app.RetryAt = c.Failures, c.RetryAt
+	app.FailuresIndex = max(app.FailuresIndex, c.Index)
 	state.Apps.Put(tx, index, &app)
 	return nil, nil
 }

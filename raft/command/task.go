@@ -239,16 +239,22 @@ func (c *LaunchTasks) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 	return res, nil
 }
 
-// AckStatus notes that the external framework has seen a status.
+// AckStatus notes that the external framework has seen a status: the one with
+// the sequence number Seq or, if that is 0, with the UUID. Statuses written by
+// masters (a lost task) have a number but no UUID of their own.
 type AckStatus struct {
 	Task string `json:"task"`
 	UUID string `json:"uuid"`
+	Seq  uint64 `json:"seq,omitempty"`
 }
 
 func (c *AckStatus) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 	t := state.Tasks.Get(&tx.Snapshot, c.Task)
-	if t == nil || t.Status.UUID != c.UUID || t.Acked == c.UUID {
+	if t == nil || t.Acked == c.UUID {
 		return nil, nil
+	}
+	if current := t.Status.UUID == c.UUID; c.Seq != 0 && t.Status.Seq != c.Seq || c.Seq == 0 && !current {
+		return nil, nil // an older status
 	}
 	acked := *t
 	acked.Acked = c.UUID
