@@ -2,9 +2,11 @@ package registry
 
 import (
 	"net/http"
+	"strconv"
 	"time"
 
 	"appliance/registry/blob"
+	"appliance/registry/internal/idle"
 )
 
 func (s *Server) getBlob(w http.ResponseWriter, r *http.Request, at route) error {
@@ -40,7 +42,7 @@ func setContent(h http.Header, digest, mediaType string) {
 // A read error in the middle cuts the connection, so that no client takes a
 // part for the whole.
 func serve(w http.ResponseWriter, r *http.Request, c blob.Content) {
-	http.ServeContent(newIdleWriter(w), r, "", time.Time{}, c.ReadSeekCloser)
+	http.ServeContent(idle.NewWriter(w), r, "", time.Time{}, c.ReadSeekCloser)
 }
 
 func (s *Server) deleteBlob(w http.ResponseWriter, r *http.Request, at route) error {
@@ -53,3 +55,5 @@ func (s *Server) deleteBlob(w http.ResponseWriter, r *http.Request, at route) er
 	w.WriteHeader(http.StatusAccepted)
 	return nil
 }
+
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }

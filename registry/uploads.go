@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"appliance/registry/blob"
+	"appliance/registry/internal/idle"
 	"appliance/registry/ref"
 )
 
@@ -20,7 +21,7 @@ func (s *Server) startUpload(w http.ResponseWriter, r *http.Request, at route) e
 		if err != nil {
 			return err
 		}
-		if _, err := s.Uploads.Put(d, newIdleBody(w, r)); err != nil {
+		if _, err := s.Uploads.Put(d, idle.Body(w, r)); err != nil {
 			return err
 		}
 		return s.finish(w, r, at, d)
@@ -130,7 +131,7 @@ func receive(w http.ResponseWriter, r *http.Request, at route, u *blob.Upload) e
 			return apiError{http.StatusBadRequest, "SIZE_INVALID", fmt.Sprintf("Content-Range says %d bytes, Content-Length %d", length, r.ContentLength)}
 		}
 	}
-	_, err := u.Append(newIdleBody(w, r))
+	_, err := u.Append(idle.Body(w, r))
 	if err != nil && !known(err) {
 		uploadHeaders(w, at, u)
 		return apiError{http.StatusBadRequest, "BLOB_UPLOAD_INVALID", err.Error()} // the client went away
