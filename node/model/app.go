@@ -123,6 +123,31 @@ type Release struct {
 	CreatedAt time.Time `json:"createdAt"`
 	By        string    `json:"by,omitempty"`
 	From      string    `json:"from,omitempty"` // app it was promoted from
+	// Template is the spec before the environment was filled in ("{env}"), so
+	// that another environment can be filled in when the release is promoted.
+	Template *AppSpec `json:"template,omitempty"`
+}
+
+// InEnv fills the environment into a spec: "{env}" in route hosts, volume
+// names and values of variables. The spec itself is not changed.
+func (s AppSpec) InEnv(env string) AppSpec {
+	fill := func(v string) string { return strings.ReplaceAll(v, "{env}", env) }
+	s.Routes = append([]Route(nil), s.Routes...)
+	for i := range s.Routes {
+		s.Routes[i].Host = fill(s.Routes[i].Host)
+	}
+	s.Volumes = append([]VolumeMount(nil), s.Volumes...)
+	for i := range s.Volumes {
+		s.Volumes[i].Name = fill(s.Volumes[i].Name)
+	}
+	if s.Env != nil {
+		vars := make(map[string]string, len(s.Env))
+		for k, v := range s.Env {
+			vars[k] = fill(v)
+		}
+		s.Env = vars
+	}
+	return s
 }
 
 // Key is the id of a release in the state.

@@ -57,7 +57,6 @@ func (c *CreateRelease) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 	trimReleases(tx, index, id, app.Stable, app.Release)
 	dep := c.Deployment
 	dep.From, dep.To = app.Release, rel.Version
-	app.Failures, app.RetryAt = 0, time.Time{}
 	start(tx, index, &app, dep, c.Instances)
 	return Released{App: id, Version: rel.Version, Deployment: dep.ID}, nil
 }
@@ -90,6 +89,7 @@ func start(tx *state.Tx, index uint64, app *model.App, dep model.Deployment, ins
 	dep.FromInstances = app.Instances
 	app.Release, app.Instances, app.Deployment = dep.To, instances, dep.ID
 	app.UpdatedAt = dep.StartedAt
+	app.Failures, app.RetryAt, app.FailuresIndex = 0, time.Time{}, index // a new wish starts without a past
 	if dep.Kind == "scale" {
 		app.ScaledAt = dep.StartedAt
 	}
@@ -167,7 +167,6 @@ func (c *ScaleApp) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 		}
 		dep.To = c.Release
 	}
-	app.Failures, app.RetryAt = 0, time.Time{}
 	start(tx, index, &app, dep, c.Instances)
 	return Released{App: c.App, Version: dep.To, Deployment: dep.ID}, nil
 }

@@ -53,9 +53,14 @@ func TestSetBackoffCountsForward(t *testing.T) {
 	s := deployed(t, 1)
 	at := time.Unix(100, 0)
 	commit(t, s, &SetBackoff{App: "/test/a", Failures: 2, RetryAt: at, Index: 7}, &SetBackoff{App: "/test/a"})
-	a := state.Apps.Get(s.Snapshot(), "/test/a")
-	if a.Failures != 0 || !a.RetryAt.IsZero() || a.FailuresIndex != 7 {
+	app := func() *model.App { return state.Apps.Get(s.Snapshot(), "/test/a") }
+	if a := app(); a.Failures != 0 || !a.RetryAt.IsZero() || a.FailuresIndex != 7 {
 		t.Errorf("after a reset the counted index must stay: %+v", a)
+	}
+	commit(t, s, &SetBackoff{App: "/test/a", Failures: 3, RetryAt: at},
+		&EndDeployment{ID: "a", State: model.DeploymentFailed, Next: &model.Deployment{ID: "b", Kind: "revert", To: 1, Instances: 1}})
+	if a := app(); a.Failures != 0 || !a.RetryAt.IsZero() || a.FailuresIndex != a.ModifyIndex {
+		t.Errorf("a new wish must start without a past: %+v", a)
 	}
 }
 

@@ -37,6 +37,13 @@ func newGeneration() *generation {
 	if err != nil {
 		panic("state: schema is invalid: " + err.Error()) // a fault in this package's table list
 	}
+	// A row that exists is watched alone; a missing one would wake its
+	// watchers for every change nearby.
+	txn := db.Txn(true)
+	for _, name := range append(tableNames(), appliedRow) {
+		must(txn.Insert(indexTable, &indexRow{Table: name}))
+	}
+	txn.Commit()
 	return &generation{db: db, abandoned: make(chan struct{})}
 }
 

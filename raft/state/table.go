@@ -90,13 +90,18 @@ func (t Table[T]) Delete(tx *Tx, index uint64, id string) bool {
 // restore inserts a row from a snapshot as it is.
 func (t Table[T]) restore(tx *Tx, row *T) { must(tx.txn.Insert(t.Name, row)) }
 
-// keyIndexer indexes rows by a function. An empty key means "not in this
-// index". Keys end with a zero byte so that no key is a prefix of another.
-type keyIndexer[T any] struct{ key func(*T) string }
+// keyIndexer indexes rows by a function. In a secondary index an empty key
+// means "not in this index"; ids are always indexed, so that no command can
+// make the state refuse a row. Keys end with a zero byte so that no key is a
+// prefix of another.
+type keyIndexer[T any] struct {
+	key func(*T) string
+	id  bool
+}
 
 func (k keyIndexer[T]) FromObject(raw any) (bool, []byte, error) {
 	key := k.key(raw.(*T))
-	if key == "" {
+	if key == "" && !k.id {
 		return false, nil, nil
 	}
 	return true, append([]byte(key), 0), nil

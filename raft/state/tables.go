@@ -94,10 +94,10 @@ func define[T any](name string, key func(*T) string, indexes ...secondary[T]) Ta
 		return any(row).(interface{ Record() *model.Meta }).Record()
 	}}
 	schema := &memdb.TableSchema{Name: name, Indexes: map[string]*memdb.IndexSchema{
-		"id": {Name: "id", Unique: true, Indexer: keyIndexer[T]{key}},
+		"id": {Name: "id", Unique: true, Indexer: keyIndexer[T]{key: key, id: true}},
 	}}
 	for _, s := range indexes {
-		schema.Indexes[s.name] = &memdb.IndexSchema{Name: s.name, AllowMissing: true, Indexer: keyIndexer[T]{s.key}}
+		schema.Indexes[s.name] = &memdb.IndexSchema{Name: s.name, AllowMissing: true, Indexer: keyIndexer[T]{key: s.key}}
 	}
 	registered = append(registered, &definition{
 		name: name, schema: schema,
@@ -110,11 +110,19 @@ func define[T any](name string, key func(*T) string, indexes ...secondary[T]) Ta
 func schema() *memdb.DBSchema {
 	s := &memdb.DBSchema{Tables: map[string]*memdb.TableSchema{
 		indexTable: {Name: indexTable, Indexes: map[string]*memdb.IndexSchema{
-			"id": {Name: "id", Unique: true, Indexer: keyIndexer[indexRow]{func(r *indexRow) string { return r.Table }}},
+			"id": {Name: "id", Unique: true, Indexer: keyIndexer[indexRow]{key: func(r *indexRow) string { return r.Table }, id: true}},
 		}},
 	}}
 	for _, d := range registered {
 		s.Tables[d.name] = d.schema
 	}
 	return s
+}
+
+func tableNames() []string {
+	var names []string
+	for _, d := range registered {
+		names = append(names, d.name)
+	}
+	return names
 }
