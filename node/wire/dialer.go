@@ -17,6 +17,8 @@ import (
 const (
 	// dialTimeout bounds connect and handshake; the default of a dial whose context ends later.
 	dialTimeout = 3 * time.Second
+	// rpcDialTimeout is shorter, since there is another master to ask.
+	rpcDialTimeout = time.Second
 	// An idle RPC connection is pinged after pingAfter and given up pingTimeout later, so a peer that
 	// vanished without a word is noticed in about a second.
 	pingAfter   = 400 * time.Millisecond
@@ -39,8 +41,8 @@ type Dialer struct {
 // NewDialer returns a dialer that shows the certificate of keys.
 func NewDialer(keys *pki.Keychain) *Dialer {
 	d := &Dialer{keys: keys}
-	d.rpc = d.client(rpcUserTimeout, pingAfter, pingTimeout)
-	d.bulk = d.client(userTimeout, bulkPingAfter, bulkPingTimeout)
+	d.rpc = d.client(rpcDialTimeout, rpcUserTimeout, pingAfter, pingTimeout)
+	d.bulk = d.client(dialTimeout, userTimeout, bulkPingAfter, bulkPingTimeout)
 	return d
 }
 
@@ -63,13 +65,15 @@ func (d *Dialer) Close() {
 	d.bulk.CloseIdleConnections()
 }
 
-func (d *Dialer) client(unacked, ping, pingTimeout time.Duration) *http.Client {
+func (d *Dialer) client(dial, unacked, ping, pingTimeout time.Duration) *http.Client {
 	var h2 http.Protocols
 	h2.SetHTTP2(true)
 	return &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
 			DialTLSContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+				ctx, cancel := context.WithTimeout(ctx, dial)
+				defer cancel()
 				return d.dial(ctx, addr, HTTP, unacked)
 			},
 			Protocols:           &h2,

@@ -1,0 +1,222 @@
+package raft
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// rpcClient calls masters. Proposals to one master travel together: while some requests are under way,
+// new proposals gather for the next.
+type rpcClient struct {
+	http   *http.Client
+	ctx    context.Context // ends at close
+	cancel context.CancelFunc
+	tasks  sync.WaitGroup
+
+	mu     sync.Mutex
+	queues map[string]*sendQueue
+	leader string // last heard from headerLeader
+}
+
+const (
+	senders    = 4               // requests under way to one master
+	rpcWait    = 5 * time.Second // an append takes milliseconds; a leader without a majority gives up in 0.5 s
+	statusWait = time.Second
+)
+
+type sendQueue struct {
+	waiting []*sendItem
+	senders int
+}
+
+type sendItem struct {
+	env  envelope
+	done chan sendResult // buffered
+}
+
+type sendResult struct {
+	reply reply
+	err   error
+}
+
+func newRPCClient(c *http.Client) *rpcClient {
+	r := &rpcClient{http: c, queues: map[string]*sendQueue{}}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	return r
+}
+
+func (c *rpcClient) close() {
+	c.mu.Lock()
+	c.cancel()
+	c.mu.Unlock()
+	c.tasks.Wait()
+}
+
+// propose sends one proposal to addr.
+func (c *rpcClient) propose(ctx context.Context, addr string, env envelope, codec ResultCodec) (Outcome, error) {
+	it := &sendItem{env, make(chan sendResult, 1)}
+	if !c.enqueue(addr, it) {
+		return Outcome{}, errRetry{cause: ErrClosed}
+	}
+	var res sendResult
+	select {
+	case res = <-it.done:
+	case <-ctx.Done():
+		return Outcome{}, errRetry{cause: ctx.Err(), unsure: true}
+	}
+	if res.err != nil {
+		return Outcome{}, res.err
+	}
+	text := string(res.reply.body)
+	switch res.reply.status {
+	case replyDone:
+		v, err := codec.DecodeResult(res.reply.body)
+		return Outcome{Index: res.reply.index, Value: v}, err
+	case replyRetry:
+		return Outcome{}, errRetry{cause: fmt.Errorf("%w: %s", ErrNoLeader, text)}
+	case replyDenied:
+		return Outcome{}, fmt.Errorf("%w: %s", ErrDenied, text)
+	case replyFailed:
+		return Outcome{}, errors.New(text)
+	default:
+		return Outcome{}, errRetry{cause: errors.New(text), unsure: true}
+	}
+}
+
+func (c *rpcClient) enqueue(addr string, it *sendItem) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ctx.Err() != nil {
+		return false
+	}
+	q := c.queues[addr]
+	if q == nil {
+		q = &sendQueue{}
+		c.queues[addr] = q
+	}
+	q.waiting = append(q.waiting, it)
+	if q.senders < senders {
+		q.senders++
+		c.tasks.Go(func() { c.send(addr, q) })
+	}
+	return true
+}
+
+// send posts what waits until nothing does.
+func (c *rpcClient) send(addr string, q *sendQueue) {
+	for {
+		c.mu.Lock()
+		var batch []*sendItem
+		size := 0
+		for len(q.waiting) > 0 && len(batch) < maxBatch && size < maxBatchBytes {
+			batch = append(batch, q.waiting[0])
+			size += len(q.waiting[0].env)
+			q.waiting[0] = nil
+			q.waiting = q.waiting[1:]
+		}
+		if len(batch) == 0 {
+			if q.senders--; q.senders == 0 {
+				delete(c.queues, addr)
+			}
+			c.mu.Unlock()
+			return
+		}
+		c.mu.Unlock()
+		c.post(addr, batch)
+	}
+}
+
+func (c *rpcClient) post(addr string, batch []*sendItem) {
+	ctx, cancel := context.WithTimeout(c.ctx, rpcWait)
+	defer cancel()
+	var body []byte
+	for _, it := range batch {
+		body = appendRequest(body, it.env)
+	}
+	raw, err := c.do(ctx, "POST", addr, pathPropose, body)
+	var replies []reply
+	if err == nil {
+		replies, err = parseReplies(raw, len(batch))
+	}
+	for i, it := range batch {
+		if err != nil {
+			it.done <- sendResult{err: err}
+		} else {
+			it.done <- sendResult{reply: replies[i]}
+		}
+	}
+}
+
+// do makes one request and reads the answer.
+func (c *rpcClient) do(ctx context.Context, method, addr, path string, body []byte) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "https://"+addr+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		var op *net.OpError
+		sent := !(errors.As(err, &op) && op.Op == "dial")
+		return nil, errRetry{cause: fmt.Errorf("ask master at %s: %w", addr, err), unsure: sent}
+	}
+	defer resp.Body.Close()
+	if leader := resp.Header.Get(headerLeader); leader != "" {
+		c.mu.Lock()
+		c.leader = leader
+		c.mu.Unlock()
+	}
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
+	if err != nil {
+		return nil, errRetry{cause: fmt.Errorf("answer of master at %s: %w", addr, err), unsure: true}
+	}
+	text := strings.TrimSpace(string(raw[:min(len(raw), 2048)]))
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return raw, nil
+	case http.StatusServiceUnavailable, http.StatusNotFound: // not found: it is still starting
+		return nil, errRetry{cause: fmt.Errorf("master at %s: %s", addr, text)}
+	case http.StatusForbidden:
+		return nil, fmt.Errorf("%w: %s", ErrDenied, text)
+	default:
+		return nil, fmt.Errorf("master at %s: %s", addr, text)
+	}
+}
+
+func (c *rpcClient) readIndex(ctx context.Context, addr string) (uint64, error) {
+	var r readReply
+	err := c.json(ctx, rpcWait, "POST", addr, pathReadIndex, nil, &r)
+	return r.Index, err
+}
+
+func (c *rpcClient) status(ctx context.Context, addr string) (statusReply, error) {
+	var r statusReply
+	err := c.json(ctx, statusWait, "GET", addr, pathStatus, nil, &r)
+	return r, err
+}
+
+func (c *rpcClient) member(ctx context.Context, addr string, change memberChange) error {
+	body, err := json.Marshal(change)
+	if err != nil {
+		return err
+	}
+	return c.json(ctx, defaultWait, "POST", addr, pathMember, body, &struct{}{})
+}
+
+func (c *rpcClient) json(ctx context.Context, limit time.Duration, method, addr, path string, body []byte, v any) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	raw, err := c.do(ctx, method, addr, path, body)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(raw, v)
+}

@@ -1,0 +1,98 @@
+package raft
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	hclog "github.com/hashicorp/go-hclog"
+	hraft "github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
+)
+
+// disk holds what raft writes: the log and the vote in raft-wal (whose metadata is a bbolt file) and
+// snapshots in files. The WAL is monotonic, which avoids hashicorp/raft issue 697.
+type disk struct {
+	dir   string
+	wal   *wal.WAL
+	log   hraft.LogStore
+	snaps hraft.SnapshotStore
+	watch *diskLog
+}
+
+const (
+	keepSnapshots = 2
+	logCache      = 1024 // entries kept in memory for replication
+)
+
+func openDisk(dir string, log hclog.Logger) (*disk, error) {
+	walDir := filepath.Join(dir, "log")
+	if err := os.MkdirAll(walDir, 0o700); err != nil {
+		return nil, fmt.Errorf("raft directory: %w", err)
+	}
+	w, err := wal.Open(walDir, wal.WithLogger(log.Named("wal")))
+	if err != nil {
+		return nil, fmt.Errorf("open raft log in %s: %w: if it is damaged, remove the directory and join this node again", walDir, err)
+	}
+	d := &disk{dir: dir, wal: w, watch: &diskLog{LogStore: w, dir: walDir}}
+	if d.log, err = hraft.NewLogCache(logCache, d.watch); err == nil {
+		d.snaps, err = hraft.NewFileSnapshotStoreWithLogger(dir, keepSnapshots, log.Named("snapshot"))
+	}
+	if err != nil {
+		w.Close()
+		return nil, fmt.Errorf("open raft directory %s: %w", dir, err)
+	}
+	return d, nil
+}
+
+func (d *disk) close() error { return d.wal.Close() }
+
+// diskLog watches the writes of a log store: it times them and explains failures.
+type diskLog struct {
+	hraft.LogStore
+	dir     string
+	last    atomic.Int64 // duration of the last write in nanoseconds
+	since   atomic.Int64 // start of the write in progress, Unix nanoseconds, 0 if none
+	failure atomic.Pointer[DiskError]
+}
+
+// IsMonotonic tells raft to keep the log without gaps.
+func (l *diskLog) IsMonotonic() bool { return true }
+
+func (l *diskLog) StoreLog(log *hraft.Log) error { return l.StoreLogs([]*hraft.Log{log}) }
+
+func (l *diskLog) StoreLogs(logs []*hraft.Log) error {
+	start := time.Now()
+	l.since.Store(start.UnixNano())
+	err := l.LogStore.StoreLogs(logs)
+	l.since.Store(0)
+	l.last.Store(int64(time.Since(start)))
+	if err != nil {
+		de := &DiskError{Dir: l.dir, Err: err}
+		l.failure.Store(de)
+		return de
+	}
+	l.failure.Store(nil)
+	return nil
+}
+
+// DiskError is a failed write of the log. It matches ErrDisk.
+type DiskError struct {
+	Dir string
+	Err error
+}
+
+func (e *DiskError) Error() string {
+	s := fmt.Sprintf("%v in %s: %v", ErrDisk, e.Dir, e.Err)
+	if errors.Is(e.Err, syscall.ENOSPC) {
+		return s + ": free some space on that file system; this master goes on by itself then"
+	}
+	return s + ": check the disk (dmesg, smartctl); the other masters go on"
+}
+
+// Unwrap lets errors.Is find ErrDisk and the cause.
+func (e *DiskError) Unwrap() []error { return []error{ErrDisk, e.Err} }

@@ -1,0 +1,215 @@
+package raft
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	hraft "github.com/hashicorp/raft"
+)
+
+// Config says how to open a Node. All fields but Authorize are needed.
+type Config struct {
+	ID   string // stable node id
+	Addr string // host:port at which the other masters reach this one
+	Dir  string // data directory; created if missing
+
+	Replica  *Replica
+	Listener net.Listener // of wire.Raft; the node owns it
+	// Dial connects to a master for raft (wire.Dialer.Dial with wire.Raft).
+	Dial func(ctx context.Context, addr string) (net.Conn, error)
+	// Client does internal RPC (wire.Dialer.Client).
+	Client *http.Client
+	Log    *slog.Logger
+	// Authorize decides whether a peer may propose payload; nil allows everything.
+	Authorize Authorize
+
+	// SnapshotEntries is how many entries make a new snapshot; 0 means 16384.
+	SnapshotEntries uint64
+}
+
+// trailingLogs is how many entries are kept behind a snapshot, so that a master that was away shortly
+// catches up from the log. It covers the write rate times the duration of a snapshot.
+const trailingLogs = 20480
+
+// Node is a master: it votes, stores the log and applies it. Safe for concurrent use.
+type Node struct {
+	conf    Config
+	log     *slog.Logger
+	replica *Replica
+	raft    *hraft.Raft
+	disk    *disk
+	trans   *hraft.NetworkTransport
+	rpc     *rpcClient
+	slots   chan struct{} // proposals in raft
+	reads   readBatch
+	lead    *lead
+
+	transferSince atomic.Int64 // first refusal because of a leadership transfer, Unix nanoseconds
+	fatal         chan error
+	ctx           context.Context // ends at Close
+	cancel        context.CancelFunc
+	closing       sync.Once
+	closeErr      error
+}
+
+// Open reads the data directory and starts to follow or elect. Run must be called after it.
+func Open(c Config) (*Node, error) {
+	hlog := newHCLog(c.Log)
+	d, err := openDisk(c.Dir, hlog)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{
+		conf: c, log: c.Log, replica: c.Replica, disk: d, rpc: newRPCClient(c.Client),
+		slots: make(chan struct{}, maxPending), fatal: make(chan error, 1),
+	}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	n.reads.ctx = n.ctx
+	n.lead = newLead(n)
+	n.trans = newTransport(stream{c.Listener, c.Addr, c.Dial}, hlog)
+	if n.raft, err = hraft.NewRaft(n.raftConfig(hlog), fsm{c.Replica}, d.log, d.wal, d.snaps, n.trans); err != nil {
+		n.cancel()
+		n.lead.close()
+		n.trans.Close()
+		d.close()
+		return nil, fmt.Errorf("start raft from %s: %w", c.Dir, err)
+	}
+	return n, nil
+}
+
+// Bootstrap makes the first configuration of a new cluster. It is an error on a node that has a log.
+func (n *Node) Bootstrap(servers []Server) error {
+	var conf hraft.Configuration
+	for _, s := range servers {
+		conf.Servers = append(conf.Servers, hraft.Server{ID: hraft.ServerID(s.ID), Address: hraft.ServerAddress(s.Addr)})
+	}
+	err := n.raft.BootstrapCluster(conf).Error()
+	if errors.Is(err, hraft.ErrCantBootstrap) {
+		return fmt.Errorf("this node already belongs to a cluster (its log in %s is not empty): to make a new one, stop it and remove that directory", n.conf.Dir)
+	}
+	return err
+}
+
+// HasState reports whether the data directory holds a log or snapshot, so Bootstrap must not be called.
+func (n *Node) HasState() bool {
+	ok, err := hraft.HasExistingState(n.disk.log, n.disk.wal, n.disk.snaps)
+	return ok || err != nil
+}
+
+// Run runs the leadership hooks until ctx ends, then hands leadership over, stops and closes everything.
+// It returns an error if the node can not go on: an entry of an unknown kind, or a wedged leadership
+// transfer. The process should end then.
+func (n *Node) Run(ctx context.Context) error {
+	hooks, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() { n.lead.run(hooks); close(done) }()
+	var err error
+	select {
+	case <-ctx.Done():
+	case <-n.ctx.Done():
+	case <-n.replica.Halted():
+		err = n.replica.Err()
+	case err = <-n.fatal:
+	}
+	stop()
+	<-done
+	if err == nil {
+		n.handOver()
+	}
+	return errors.Join(err, n.Close())
+}
+
+// Close stops at once, as a crash would; Run does so gracefully. It is safe to call twice.
+func (n *Node) Close() error {
+	n.closing.Do(func() {
+		n.cancel()
+		err := n.raft.Shutdown().Error()
+		n.lead.close()
+		n.rpc.close()
+		n.closeErr = errors.Join(err, n.trans.Close(), n.disk.close())
+	})
+	return n.closeErr
+}
+
+// fail ends Run with err.
+func (n *Node) fail(err error) {
+	select {
+	case n.fatal <- err:
+	default:
+	}
+}
+
+// Leader returns id and address of the leader, empty if none is known.
+func (n *Node) Leader() (id, addr string) {
+	a, i := n.raft.LeaderWithID()
+	return string(i), string(a)
+}
+
+// IsLeader reports whether this node leads. It may be outdated when it returns: use ReadIndex to read.
+func (n *Node) IsLeader() bool { return n.raft.State() == hraft.Leader }
+
+// Replica returns what the log is applied to.
+func (n *Node) Replica() *Replica { return n.replica }
+
+// WaitApplied blocks until the entry at index is applied here.
+func (n *Node) WaitApplied(ctx context.Context, index uint64) error {
+	return n.replica.WaitApplied(ctx, index)
+}
+
+// CommitIndex returns the last index that this node knows to be committed.
+func (n *Node) CommitIndex() uint64 { return n.raft.CommitIndex() }
+
+// Snapshot writes a snapshot to disk now; it is no error if there is nothing new.
+func (n *Node) Snapshot() error {
+	err := n.raft.Snapshot().Error()
+	if errors.Is(err, hraft.ErrNothingNewToSnapshot) {
+		return nil
+	}
+	return err
+}
+
+// Stats is the health of a node's part in the log.
+type Stats struct {
+	State       string        `json:"state"` // Leader, Follower, Candidate, Shutdown
+	Term        uint64        `json:"term"`
+	Last        uint64        `json:"last"` // last index in the log
+	Commit      uint64        `json:"commit"`
+	Applied     uint64        `json:"applied"`
+	Snapshot    uint64        `json:"snapshot"`
+	LastContact time.Duration `json:"last_contact_ns"` // since the leader was heard, 0 on the leader, -1 if never
+	LastWrite   time.Duration `json:"last_write_ns"`   // how long the last durable write took
+	WriteStuck  time.Duration `json:"write_stuck_ns"`  // how long the write in progress has been going on
+	DiskError   string        `json:"disk_error,omitempty"`
+	Pending     int           `json:"pending"` // proposals waiting for their outcome
+}
+
+// Stats returns the health now.
+func (n *Node) Stats() Stats {
+	raw := n.raft.Stats()
+	num := func(key string) uint64 { v, _ := strconv.ParseUint(raw[key], 10, 64); return v }
+	s := Stats{
+		State: raw["state"], Term: num("term"), Last: num("last_log_index"), Commit: num("commit_index"),
+		Applied: n.replica.Applied(), Snapshot: num("last_snapshot_index"),
+		LastWrite: time.Duration(n.disk.watch.last.Load()), Pending: len(n.slots), LastContact: -1,
+	}
+	if n.IsLeader() {
+		s.LastContact = 0
+	} else if at := n.raft.LastContact(); !at.IsZero() {
+		s.LastContact = time.Since(at)
+	}
+	if since := n.disk.watch.since.Load(); since != 0 {
+		s.WriteStuck = time.Since(time.Unix(0, since))
+	}
+	if e := n.disk.watch.failure.Load(); e != nil {
+		s.DiskError = e.Error()
+	}
+	return s
+}

@@ -1,0 +1,174 @@
+package raft
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	mrand "math/rand/v2"
+	"time"
+
+	hraft "github.com/hashicorp/raft"
+)
+
+// errRetry wraps the causes that another attempt may cure. If unsure is set, the attempt may have put
+// the proposal into the log.
+type errRetry struct {
+	cause  error
+	unsure bool
+}
+
+func (e errRetry) Error() string { return e.cause.Error() }
+func (e errRetry) Unwrap() error { return e.cause }
+
+// Propose commits data and applies it, whoever leads, and returns the index and the result of the state
+// machine. It tries until ctx ends (at most 30 s without a deadline), through changes of leadership: the
+// state machine sees the proposal once. It returns when the entry is applied on this node too, unless
+// this node is more than a second behind.
+//
+// Errors are about the log only: ErrNoLeader (nothing was changed), ErrUnknownOutcome, ErrTooLarge,
+// ErrDenied, ErrDisk, ErrClosed, ErrHalted.
+func (n *Node) Propose(ctx context.Context, data []byte) (uint64, any, error) {
+	return propose(ctx, n.replica, data, func(ctx context.Context, env envelope) (Outcome, error) {
+		return n.attempt(ctx, env, true)
+	})
+}
+
+// attempt tries once: here if this node leads, else, if allowed, at the leader.
+func (n *Node) attempt(ctx context.Context, env envelope, forward bool) (Outcome, error) {
+	if n.IsLeader() {
+		return n.applyHere(ctx, env)
+	}
+	id, addr := n.Leader()
+	if !forward || addr == "" || id == n.conf.ID {
+		return Outcome{}, errRetry{cause: ErrNoLeader}
+	}
+	return n.rpc.propose(ctx, addr, env, codecOf(n.replica.sm))
+}
+
+// applyHere appends to the own log.
+func (n *Node) applyHere(ctx context.Context, env envelope) (Outcome, error) {
+	select {
+	case n.slots <- struct{}{}:
+	case <-ctx.Done():
+		return Outcome{}, errRetry{cause: ctx.Err()}
+	}
+	future := n.raft.Apply(env, time.Second)
+	done := make(chan error, 1)
+	go func() { // ends at the latest when leadership is lost; slots bounds how many there are
+		done <- future.Error()
+		<-n.slots
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			return Outcome{}, n.classify(err)
+		}
+	case <-ctx.Done():
+		return Outcome{}, errRetry{cause: ctx.Err(), unsure: true}
+	}
+	n.transferSince.Store(0)
+	o := future.Response().(Outcome)
+	return o, o.Err
+}
+
+// classify says whether a failed append may be tried again.
+func (n *Node) classify(err error) error {
+	switch {
+	case errors.Is(err, hraft.ErrLeadershipTransferInProgress):
+		n.watchTransfer()
+		return errRetry{cause: err}
+	case errors.Is(err, hraft.ErrNotLeader), errors.Is(err, hraft.ErrEnqueueTimeout):
+		return errRetry{cause: err}
+	case errors.Is(err, hraft.ErrRaftShutdown):
+		// What was in flight may still be committed by the others.
+		return errRetry{cause: ErrClosed, unsure: true}
+	default: // leadership lost, aborted by restore, disk
+		return errRetry{cause: err, unsure: true}
+	}
+}
+
+// watchTransfer ends the node if a leadership transfer blocks it for longer than one can take.
+func (n *Node) watchTransfer() {
+	now := time.Now().UnixNano()
+	if n.transferSince.CompareAndSwap(0, now) {
+		return
+	}
+	since := time.Duration(now - n.transferSince.Load())
+	if since > 4*electionTimeout && n.IsLeader() {
+		n.fail(fmt.Errorf("%w for %v: restart this process", ErrWedged, since.Round(time.Millisecond)))
+	}
+}
+
+// propose runs attempts until one succeeds. It is common to masters and agents.
+func propose(ctx context.Context, r *Replica, data []byte, attempt func(context.Context, envelope) (Outcome, error)) (uint64, any, error) {
+	if len(data) > MaxPayload {
+		return 0, nil, fmt.Errorf("%w: it has %d bytes, the log takes %d: split it", ErrTooLarge, len(data), MaxPayload)
+	}
+	var id ProposalID
+	rand.Read(id[:]) // never fails
+	ctx, cancel := limit(ctx)
+	defer cancel()
+	env := newEnvelope(id, r.Applied(), 0, data)
+	o, err := retry(ctx, r, env, attempt)
+	if err != nil {
+		return 0, nil, err
+	}
+	o = settle(ctx, r, id, o)
+	return o.Index, o.Value, o.Err
+}
+
+func limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, defaultWait)
+}
+
+func retry(ctx context.Context, r *Replica, env envelope, attempt func(context.Context, envelope) (Outcome, error)) (Outcome, error) {
+	unsure := false
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		o, err := attempt(ctx, env)
+		var again errRetry
+		if err == nil || !errors.As(err, &again) {
+			return o, err
+		}
+		unsure = unsure || again.unsure
+		sleep(ctx, pause/2+mrand.N(pause))
+		if o, ok := r.Lookup(env.id()); ok {
+			return o, nil
+		}
+		if ctx.Err() != nil || errors.Is(err, ErrClosed) {
+			return Outcome{}, giveUp(again.cause, unsure)
+		}
+		if unsure && !env.retry() {
+			env = env.asRetry()
+		}
+	}
+}
+
+func giveUp(cause error, unsure bool) error {
+	if errors.Is(cause, ErrClosed) && !unsure {
+		return cause
+	}
+	if unsure {
+		return fmt.Errorf("%w: no confirmation in time (%w): it may still take effect; read the current state before trying again", ErrUnknownOutcome, cause)
+	}
+	if errors.Is(cause, ErrNoLeader) {
+		return fmt.Errorf("%w that answers: nothing was changed: check that a majority of the masters runs and reaches each other", ErrNoLeader)
+	}
+	return fmt.Errorf("%w that answers: nothing was changed (%w): check that a majority of the masters runs and reaches each other", ErrNoLeader, cause)
+}
+
+// settle waits until the entry is applied here, so that the caller reads its own write, and prefers the
+// result of the own state machine, which needed no codec.
+func settle(ctx context.Context, r *Replica, id ProposalID, o Outcome) Outcome {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if r.WaitApplied(ctx, o.Index) == nil {
+		if own, ok := r.Lookup(id); ok {
+			return own
+		}
+	}
+	return o
+}

@@ -1,0 +1,130 @@
+package raft
+
+import (
+	"context"
+	"net/http"
+	"sync/atomic"
+)
+
+// Remote proposes and reads through masters, for nodes that do not vote. Its replica is fed by package
+// feed. Safe for concurrent use.
+type Remote struct {
+	replica *Replica
+	masters func() []string
+	rpc     *rpcClient
+	reads   readBatch
+	turn    atomic.Uint32
+}
+
+// NewRemote returns a Remote that asks the masters at the addresses (host:port) that masters returns,
+// the leader first once it is known. client is wire.Dialer.Client. Close ends it.
+func NewRemote(replica *Replica, client *http.Client, masters func() []string) *Remote {
+	r := &Remote{replica: replica, masters: masters, rpc: newRPCClient(client)}
+	r.reads.ctx = r.rpc.ctx
+	return r
+}
+
+// Close ends requests under way.
+func (r *Remote) Close() { r.rpc.close() }
+
+// Replica returns what the feed applies to.
+func (r *Remote) Replica() *Replica { return r.replica }
+
+// Propose is Node.Propose.
+func (r *Remote) Propose(ctx context.Context, data []byte) (uint64, any, error) {
+	return propose(ctx, r.replica, data, func(ctx context.Context, env envelope) (Outcome, error) {
+		addr := r.pick()
+		if addr == "" {
+			return Outcome{}, errRetry{cause: ErrNoLeader}
+		}
+		o, err := r.rpc.propose(ctx, addr, env, codecOf(r.replica.sm))
+		r.judge(addr, err)
+		return o, err
+	})
+}
+
+// ReadIndex is Node.ReadIndex.
+func (r *Remote) ReadIndex(ctx context.Context) (uint64, error) {
+	ctx, cancel := limit(ctx)
+	defer cancel()
+	return r.reads.do(ctx, func(ctx context.Context) (uint64, error) {
+		return retryRead(ctx, func() (uint64, error) {
+			addr := r.pick()
+			if addr == "" {
+				return 0, errRetry{cause: ErrNoLeader}
+			}
+			index, err := r.rpc.readIndex(ctx, addr)
+			r.judge(addr, err)
+			return index, err
+		})
+	})
+}
+
+// WaitApplied blocks until the entry at index is applied here.
+func (r *Remote) WaitApplied(ctx context.Context, index uint64) error {
+	return r.replica.WaitApplied(ctx, index)
+}
+
+// Linearize blocks until a read of this node's replica is linearizable.
+func (r *Remote) Linearize(ctx context.Context) error {
+	index, err := r.ReadIndex(ctx)
+	if err != nil {
+		return err
+	}
+	return r.WaitApplied(ctx, index)
+}
+
+// EnsureVoter is Node.EnsureVoter, for a master that is about to join: it asks the others.
+func (r *Remote) EnsureVoter(ctx context.Context, id, addr string) error {
+	return r.change(ctx, memberChange{Op: "ensure", ID: id, Addr: addr})
+}
+
+// RemoveServer is Node.RemoveServer.
+func (r *Remote) RemoveServer(ctx context.Context, id string) error {
+	return r.change(ctx, memberChange{Op: "remove", ID: id})
+}
+
+func (r *Remote) change(ctx context.Context, c memberChange) error {
+	ctx, cancel := limit(ctx)
+	defer cancel()
+	return retryChange(ctx, func() error {
+		addr := r.pick()
+		if addr == "" {
+			return errRetry{cause: ErrNoLeader}
+		}
+		err := r.rpc.member(ctx, addr, c)
+		r.judge(addr, err)
+		return err
+	})
+}
+
+// Leader returns the address of the leader as last heard, "" if unknown.
+func (r *Remote) Leader() string {
+	r.rpc.mu.Lock()
+	defer r.rpc.mu.Unlock()
+	return r.rpc.leader
+}
+
+// pick returns the leader if known, else one master after the other.
+func (r *Remote) pick() string {
+	if addr := r.Leader(); addr != "" {
+		return addr
+	}
+	all := r.masters()
+	if len(all) == 0 {
+		return ""
+	}
+	return all[int(r.turn.Add(1))%len(all)]
+}
+
+// judge forgets a leader that failed.
+func (r *Remote) judge(addr string, err error) {
+	if err == nil {
+		return
+	}
+	r.rpc.mu.Lock()
+	defer r.rpc.mu.Unlock()
+	if r.rpc.leader == addr {
+		r.rpc.leader = ""
+	}
+}
