@@ -82,3 +82,10 @@ func syncDir(path string) error {
 	defer d.Close()
 	return d.Sync()
 }
+
+// startWriteback makes the kernel write the range now, without waiting, so
+// that the fsync of a large blob does not begin with gigabytes to write.
+// Failure only costs time later.
+func startWriteback(f *os.File, offset, n int64) {
+	unix.SyncFileRange(int(f.Fd()), offset, n, unix.SYNC_FILE_RANGE_WRITE)
+}

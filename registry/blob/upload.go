@@ -167,6 +167,7 @@ func (u *Upload) copy(f *os.File, r io.Reader, progress func(int64)) error {
 			return fmt.Errorf("upload %s interrupted at byte %d: %w", u.ID, u.Size(), readErr)
 		}
 		if u.Size()-saved >= checkpointEvery {
+			startWriteback(f, saved, u.Size()-saved)
 			if err := u.checkpoint(); err != nil {
 				return err
 			}

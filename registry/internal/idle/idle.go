@@ -15,6 +15,10 @@ import (
 // healthy network, shorter than a person waits.
 const Timeout = 30 * time.Second
 
+// syncTimeout: after the last byte of an upload the other side syncs its disk,
+// which may have gigabytes waiting.
+const syncTimeout = 2 * time.Minute
+
 // ErrStalled: the other side neither sends nor takes bytes.
 var ErrStalled = errors.New("transfer stalled")
 
@@ -99,6 +103,10 @@ type watched struct {
 func (w watched) Read(p []byte) (int, error) {
 	w.timer.Reset(Timeout)
 	n, err := w.Reader.Read(p)
-	w.timer.Reset(Timeout)
+	if err == io.EOF {
+		w.timer.Reset(syncTimeout)
+	} else {
+		w.timer.Reset(Timeout)
+	}
 	return n, err
 }
