@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"runtime"
 	"syscall"
 )
 
@@ -109,7 +108,7 @@ func boot(cfg machineConfig, out *os.File) error {
 	}
 	p, err := os.StartProcess(exe, []string{"appliance-lab", cfg.Name}, &os.ProcAttr{
 		Dir:   "/",
-		Env:   []string{envApplet + "=" + cfg.Applet, envLab + "=" + cfg.Lab, envConfig + "=" + os.Getenv(envConfig), "PATH=" + defaultPath},
+		Env:   append([]string{envApplet + "=" + cfg.Applet, envLab + "=" + cfg.Lab, envConfig + "=" + os.Getenv(envConfig), "PATH=" + defaultPath}, cfg.Env...),
 		Files: []*os.File{null, null, os.Stderr, out},
 		Sys:   &syscall.SysProcAttr{Cloneflags: flags, Setsid: true},
 	})
@@ -126,7 +125,6 @@ func holdSwitch(out *os.File) error {
 		return err
 	}
 	out.Close()
-	runtime.GC()
 	newReaper().run(nil) // pid 1 of its namespace, though nothing else runs there
 	return nil
 }

@@ -40,7 +40,7 @@ func bootProcess(ctx context.Context, exe string, cfg machineConfig) (process, e
 	defer in.Close()
 	cmd := exec.CommandContext(ctx, exe)
 	cmd.Args = []string{"appliance-lab", cfg.Name}
-	cmd.Env = []string{envApplet + "=" + appletBoot, envLab + "=" + cfg.Lab, envConfig + "=" + config, "PATH=" + defaultPath}
+	cmd.Env = append([]string{envApplet + "=" + appletBoot, envLab + "=" + cfg.Lab, envConfig + "=" + config, "PATH=" + defaultPath}, cfg.Env...)
 	cmd.Stderr = console
 	cmd.ExtraFiles = []*os.File{out}
 	err = cmd.Start()

@@ -157,7 +157,18 @@ func (s *stdio) open(c Command) error {
 	if err := s.output(c.Stdout); err != nil {
 		return err
 	}
+	if c.Stderr != nil && same(c.Stdout, c.Stderr) {
+		s.remote = append(s.remote, s.remote[1]) // one pipe: the writer need not be safe for two
+		return nil
+	}
 	return s.output(c.Stderr)
+}
+
+// same compares two writers, of which one may be of a kind that Go cannot
+// compare.
+func same(a, b io.Writer) bool {
+	defer func() { _ = recover() }()
+	return a == b
 }
 
 func (s *stdio) input(r io.Reader) error {

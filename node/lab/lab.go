@@ -36,7 +36,7 @@ type Options struct {
 	Name    string   // default DefaultName; labs side by side need different names and networks
 	Binary  string   // the executable the machines get; default this one
 	Service []string // command of the supervised service; default "/usr/local/bin/appliance run"
-	Env     []string // additional environment of the service and of Exec, "KEY=value"
+	Env     []string // additional environment of all in the machines, "KEY=value"
 	Log     *slog.Logger
 }
 

@@ -43,7 +43,9 @@ func testCluster(t *testing.T) (vagrant.Cluster, Options) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := Options{Dir: filepath.Join(dir, "l"), Name: fmt.Sprintf("t%d", os.Getpid())}
+	o := Options{Dir: filepath.Join(dir, "l"), Name: fmt.Sprintf("t%d", os.Getpid()),
+		Env: []string{"GORACE=atexit_sleep_ms=0"}} // the race detector delays each exit by a second
+
 	t.Cleanup(func() {
 		if err := Down(context.Background(), o); err != nil {
 			t.Error(err)
