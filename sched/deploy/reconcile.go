@@ -29,21 +29,26 @@ func (s *survey) reconcile(p *Plan) {
 	s.retire(missing, room, &spare, stop)
 	s.shrink(&spare, stop)
 	for _, why := range []string{whyReplaced, whyDrained, whyScaled} {
-		if len(stops[why]) > 0 {
-			p.add(&command.StopTasks{Tasks: stops[why], Why: why, At: s.Now})
+		for part := range slices.Chunk(stops[why], chunk) {
+			p.add(&command.StopTasks{Tasks: part, Why: why, At: s.Now})
 		}
 	}
 }
 
+// chunk bounds the tasks of one command, so that it fits into a log entry.
+const chunk = 500
+
 func (s *survey) create(p *Plan, n int) {
-	c := &command.CreateTasks{}
-	for range n {
-		c.Tasks = append(c.Tasks, model.Task{
+	tasks := make([]model.Task, n)
+	for i := range tasks {
+		tasks[i] = model.Task{
 			ID: TaskID(s.App.ID, s.NewID()), App: s.App.ID, Release: s.App.Release, Env: s.App.Env,
 			Resources: s.spec.Resources, CreatedAt: s.Now,
-		})
+		}
 	}
-	p.add(c)
+	for part := range slices.Chunk(tasks, chunk) {
+		p.add(&command.CreateTasks{Tasks: part})
+	}
 }
 
 // retire stops outdated tasks. Those that never served go at once. Those that
