@@ -10,6 +10,9 @@ type KV struct {
 	Flags     uint64 `json:"flags,omitempty"`
 	Session   string `json:"session,omitempty"`
 	LockIndex uint64 `json:"lockIndex,omitempty"`
+	// DelayUntil holds new locks back after a session ended while it had one,
+	// so that its former owner can notice.
+	DelayUntil time.Time `json:"delayUntil,omitzero"`
 }
 
 // Session is a Consul session; locks of a session end with it.
@@ -27,7 +30,8 @@ type Session struct {
 
 // ExternalService is a service registered by hand through the Consul API, on
 // an agent or directly in the catalog. Services of tasks are never stored:
-// they are derived.
+// they are derived. A row without ID and Name is a node record: the address
+// and, in Labels, the metadata of a node that is not of the cluster.
 type ExternalService struct {
 	Meta
 	Node     string            `json:"node"` // node name

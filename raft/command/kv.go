@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bytes"
 	"strings"
 	"time"
 
@@ -24,6 +25,27 @@ type KVOp struct {
 // API is a transaction of one operation.
 type KVTxn struct {
 	Ops []KVOp `json:"ops"`
+	// At is when it was proposed; locks of ended sessions are held back until
+	// their delay is over. The zero time does not look.
+	At time.Time `json:"at,omitzero"`
+}
+
+// ReadOnly reports whether the transaction only reads, so that Read will do.
+func (c *KVTxn) ReadOnly() bool {
+	for _, op := range c.Ops {
+		switch op.Verb {
+		case "get", "get-or-empty", "get-tree", "check-index", "check-session", "check-not-exists":
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// Read evaluates the operations of a read-only transaction on a view.
+func (c *KVTxn) Read(s *state.Snapshot) KVTxnResult {
+	w := kvWrites{snap: s, pending: map[string]*model.KV{}, at: c.At}
+	return w.all(c.Ops)
 }
 
 // KVTxnResult is the result of KVTxn. With errors nothing was written.
@@ -39,21 +61,12 @@ type KVTxnError struct {
 }
 
 func (c *KVTxn) apply(tx *state.Tx, index uint64) (any, *model.Error) {
-	var res KVTxnResult
-	w := kvWrites{tx: tx, pending: map[string]*model.KV{}, order: nil}
-	for i, op := range c.Ops {
-		rows, what := w.do(op)
-		if what != "" {
-			res.Errors = append(res.Errors, KVTxnError{OpIndex: i, What: what})
-			continue
-		}
-		res.Results = append(res.Results, rows...)
-	}
+	w := kvWrites{snap: &tx.Snapshot, pending: map[string]*model.KV{}, at: c.At}
+	res := w.all(c.Ops)
 	if len(res.Errors) > 0 {
-		res.Results = nil
 		return res, nil
 	}
-	w.flush(index)
+	w.flush(tx, index)
 	for i := range res.Results {
 		if row := state.KVs.Get(&tx.Snapshot, res.Results[i].Key); row != nil && w.pending[row.Key] != nil {
 			res.Results[i].Meta = row.Meta
@@ -65,16 +78,32 @@ func (c *KVTxn) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 // kvWrites collects the writes of a transaction, so that nothing is written
 // before all checks have passed, while later operations see earlier ones.
 type kvWrites struct {
-	tx      *state.Tx
+	snap    *state.Snapshot
 	pending map[string]*model.KV // nil value: deleted
 	order   []string
+	at      time.Time
+}
+
+func (w *kvWrites) all(ops []KVOp) (res KVTxnResult) {
+	for i, op := range ops {
+		rows, what := w.do(op)
+		if what != "" {
+			res.Errors = append(res.Errors, KVTxnError{OpIndex: i, What: what})
+			continue
+		}
+		res.Results = append(res.Results, rows...)
+	}
+	if len(res.Errors) > 0 {
+		res.Results = nil
+	}
+	return res
 }
 
 func (w *kvWrites) get(key string) *model.KV {
 	if row, ok := w.pending[key]; ok {
 		return row
 	}
-	return state.KVs.Get(&w.tx.Snapshot, key)
+	return state.KVs.Get(w.snap, key)
 }
 
 func (w *kvWrites) set(key string, row *model.KV) {
@@ -84,14 +113,23 @@ func (w *kvWrites) set(key string, row *model.KV) {
 	w.pending[key] = row
 }
 
-func (w *kvWrites) flush(index uint64) {
+// flush writes what differs: a key that is set to what it is keeps its index
+// and wakes nobody.
+func (w *kvWrites) flush(tx *state.Tx, index uint64) {
 	for _, key := range w.order {
-		if row := w.pending[key]; row != nil {
-			state.KVs.Put(w.tx, index, row)
-		} else {
-			state.KVs.Delete(w.tx, index, key)
+		row := w.pending[key]
+		switch old := state.KVs.Get(&tx.Snapshot, key); {
+		case row == nil:
+			state.KVs.Delete(tx, index, key)
+		case old == nil || !sameKV(old, row):
+			state.KVs.Put(tx, index, row)
 		}
 	}
+}
+
+func sameKV(a, b *model.KV) bool {
+	return bytes.Equal(a.Value, b.Value) && a.Flags == b.Flags && a.Session == b.Session &&
+		a.LockIndex == b.LockIndex && a.DelayUntil.Equal(b.DelayUntil)
 }
 
 func (w *kvWrites) do(op KVOp) (rows []model.KV, what string) {
@@ -128,7 +166,7 @@ func (w *kvWrites) do(op KVOp) (rows []model.KV, what string) {
 func (w *kvWrites) put(op KVOp, old *model.KV, change func(*model.KV)) []model.KV {
 	row := &model.KV{Key: op.Key, Value: op.Value, Flags: op.Flags}
 	if old != nil {
-		row.Session, row.LockIndex = old.Session, old.LockIndex
+		row.Session, row.LockIndex, row.DelayUntil = old.Session, old.LockIndex, old.DelayUntil
 	}
 	change(row)
 	w.set(op.Key, row)
@@ -138,14 +176,17 @@ func (w *kvWrites) put(op KVOp, old *model.KV, change func(*model.KV)) []model.K
 }
 
 func (w *kvWrites) lock(op KVOp, old *model.KV) ([]model.KV, string) {
-	if state.Sessions.Get(&w.tx.Snapshot, op.Session) == nil {
-		return nil, "failed session lookup: invalid session \"" + op.Session + "\""
-	}
 	held := ""
 	if old != nil {
 		held = old.Session
 	}
 	if op.Verb == "lock" {
+		if state.Sessions.Get(w.snap, op.Session) == nil {
+			return nil, "failed session lookup: invalid session \"" + op.Session + "\""
+		}
+		if held == "" && old != nil && w.at.Before(old.DelayUntil) && !w.at.IsZero() {
+			return nil, "failed to lock key \"" + op.Key + "\" due to lock delay"
+		}
 		if held != "" && held != op.Session {
 			return nil, "failed to lock key \"" + op.Key + "\", lock is already held"
 		}
@@ -153,10 +194,10 @@ func (w *kvWrites) lock(op KVOp, old *model.KV) ([]model.KV, string) {
 			if held == "" {
 				row.LockIndex++
 			}
-			row.Session = op.Session
+			row.Session, row.DelayUntil = op.Session, time.Time{}
 		}), ""
 	}
-	if held != op.Session {
+	if held == "" || held != op.Session {
 		return nil, "failed to unlock key \"" + op.Key + "\", lock isn't held, or is held by another session"
 	}
 	return w.put(op, old, func(row *model.KV) { row.Session = "" }), ""
@@ -177,7 +218,7 @@ func (w *kvWrites) read(op KVOp, old *model.KV) ([]model.KV, string) {
 
 func (w *kvWrites) tree(prefix string) []model.KV {
 	var rows []model.KV
-	for row := range state.KVs.Prefix(&w.tx.Snapshot, prefix) {
+	for row := range state.KVs.Prefix(w.snap, prefix) {
 		if _, changed := w.pending[row.Key]; !changed {
 			rows = append(rows, *row)
 		}
@@ -241,11 +282,17 @@ func (c *RenewSession) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 // as its behaviour says.
 type DestroySession struct {
 	ID string `json:"id"`
+	// At starts the lock delay of the keys that are freed; the zero time starts
+	// none. Keys that are deleted have no delay: nothing is left to carry it.
+	At time.Time `json:"at,omitzero"`
+	// IfModified leaves the session alone if it changed since, such as by a
+	// renewal that the reaper did not see; 0 does not look.
+	IfModified uint64 `json:"ifModified,omitempty"`
 }
 
 func (c *DestroySession) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 	s := state.Sessions.Get(&tx.Snapshot, c.ID)
-	if s == nil {
+	if s == nil || (c.IfModified != 0 && s.ModifyIndex != c.IfModified) {
 		return nil, nil
 	}
 	for _, row := range collect(state.KVs.By(&tx.Snapshot, "session", c.ID)) {
@@ -255,6 +302,9 @@ func (c *DestroySession) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 		}
 		free := *row
 		free.Session = ""
+		if !c.At.IsZero() && s.LockDelay > 0 {
+			free.DelayUntil = c.At.Add(s.LockDelay)
+		}
 		state.KVs.Put(tx, index, &free)
 	}
 	state.Sessions.Delete(tx, index, c.ID)

@@ -71,6 +71,9 @@ func (c *UpdateCheck) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 	if old == nil {
 		return nil, unknownCheck(c.ID)
 	}
+	if old.Status == c.Status && old.Output == c.Output {
+		return nil, nil
+	}
 	check := *old
 	check.Status, check.Output, check.UpdatedAt = c.Status, c.Output, c.At
 	state.Checks.Put(tx, index, &check)
