@@ -80,7 +80,8 @@ func (l *Lab) found(ctx context.Context, s *state, m vagrant.Machine) (tokens, e
 	if s.Machines[m.Name].Member {
 		return l.moreTokens(ctx, s, m)
 	}
-	out, err := l.Output(ctx, m.Name, l.command("init", "--name", m.Name, "--advertise", m.Address.String(), "--no-start", "--json")...)
+	args := []string{"init", "--name", m.Name, "--advertise", m.Address.String(), "--no-start", "--json"}
+	out, err := l.Output(ctx, m.Name, l.command(append(args, s.Cluster.Init...)...)...)
 	if err != nil {
 		return t, err
 	}

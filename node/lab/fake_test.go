@@ -38,6 +38,7 @@ var fakes = map[string]func(args []string) error{
 		fmt.Println(`{"join":{"master":"APPL1-m","agent":"APPL1-a"}}`)
 		return os.WriteFile(dataDir+"/args", []byte("init "+strings.Join(args, " ")), 0o600)
 	},
+	"service": func([]string) error { return nil },
 	"join": func(args []string) error {
 		address := args[len(args)-1]
 		if err := fakeProbe([]string{strings.Split(address, ":")[0]}); err != nil {

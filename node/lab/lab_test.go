@@ -406,33 +406,27 @@ func partitions(t *testing.T, l *Lab) {
 			t.Errorf("%s -> %s: %v, want reach %v", from, to, err, want)
 		}
 	}
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	must(l.Partition([]string{"mm1"}, []string{"mm2", "ms1"}))
+	must(t, l.Partition([]string{"mm1"}, []string{"mm2", "ms1"}))
 	expect("mm1", "mm2", false)
 	expect("ms1", "mm1", false)
 	expect("mm2", "ms1", true)
 	expect("mm3", "mm1", true) // in no group: a partial partition
-	must(l.Heal())
+	must(t, l.Heal())
 	expect("mm1", "mm2", true)
-	must(l.Partition([]string{"ms3", "ms4"}))
+	must(t, l.Partition([]string{"ms3", "ms4"}))
 	expect("ms3", "ms4", true)
 	expect("ms3", "mm1", false)
-	must(l.Heal())
-	must(l.CutOneWay([]string{"mm1"}, []string{"mm2"}))
+	must(t, l.Heal())
+	must(t, l.CutOneWay([]string{"mm1"}, []string{"mm2"}))
 	st, err := l.Status(t.Context())
 	if err != nil || len(st.Cuts) != 1 || st.Cuts[0] != (Cut{"mm1", "mm2"}) {
 		t.Errorf("%+v %v", st.Cuts, err)
 	}
 	expect("mm2", "mm1", false) // a connection needs both ways
 	expect("mm1", "mm3", true)
-	must(l.Lose(100, "ms1"))
+	must(t, l.Lose(100, "ms1"))
 	expect("ms2", "ms1", false)
-	must(l.Heal())
+	must(t, l.Heal())
 	expect("ms2", "ms1", true)
 	expect("mm2", "mm1", true)
 	if err := l.Partition([]string{"mm1"}, []string{"mm1"}); err == nil {
