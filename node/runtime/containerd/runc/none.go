@@ -1,0 +1,5 @@
+//go:build !embedrunc
+
+package runc
+
+var compressed []byte
