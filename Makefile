@@ -1,0 +1,74 @@
+# Targets for people; `make help` lists them. Each is a few lines: what is
+# complicated is a Go program or a test.
+
+TAGS     := no_cri,no_btrfs,no_zfs,no_devmapper,no_tracing
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+STATIC   := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+PACKAGES ?= ./...
+FUZZTIME ?= 5s
+ROOT     := $(if $(filter-out 0,$(shell id -u)),sudo)
+
+# Every go command gets the same tags, or packages would be built twice.
+export GOFLAGS := -tags=$(TAGS)
+
+BUILD_DEPS := gcc libc6-dev libseccomp-dev pkg-config
+TEST_DEPS  := docker.io ruby nftables iproute2
+
+.PHONY: help deps test-deps build test vet fmt lint fuzz bench demo demo-down clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Only what is missing is installed, so that a prepared machine needs no network.
+define install
+	@missing=$$(for p in $(1); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+	[ -z "$$missing" ] || ! command -v apt-get >/dev/null || { $(ROOT) apt-get update -q && \
+	$(ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing; } </dev/null
+endef
+
+deps: ## install what the build needs (Debian, unattended)
+	$(call install,$(BUILD_DEPS))
+
+test-deps: deps
+	$(call install,$(TEST_DEPS))
+
+build: deps ## build bin/appliance (static, with runc inside) and bin/notejam
+	@mkdir -p bin
+	go run ./node/runtime/containerd/runc/build
+	$(STATIC) -tags $(TAGS),embedrunc -o bin/appliance ./cmd/appliance
+	$(STATIC) -o bin/notejam ./cmd/notejam
+
+test: test-deps build ## run all tests with the race detector; root runs the lab and the runtimes, too
+	APPLIANCE_BINARY=$(CURDIR)/bin/appliance NOTEJAM_BINARY=$(CURDIR)/bin/notejam \
+	go test -race -timeout 15m $(PACKAGES)
+
+vet: ## go vet
+	go vet $(PACKAGES)
+
+fmt: ## format all Go files
+	gofmt -w $$(git ls-files '*.go')
+
+lint: vet ## house rules: format, vet, shell and Ruby syntax
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || \
+	{ echo "not formatted (make fmt): $$unformatted" >&2; exit 1; }
+	sh -n vagrant/provision.sh
+	sh -n .ci/run
+	! command -v ruby >/dev/null || ruby -c vagrant/Vagrantfile
+
+fuzz: ## fuzz every parser for a short while (FUZZTIME=5s each)
+	@grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort | while IFS=: read -r file func; do \
+	name=$${func#func }; echo "$${file%/*} $$name"; \
+	go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$${file%/*}" </dev/null || exit 1; done
+
+bench: build ## print the table of targets, measured in a lab
+	$(ROOT) bin/appliance lab bench
+
+demo: build ## the whole story on this machine (root); the lab stays up
+	$(ROOT) bin/appliance lab demo
+
+demo-down: ## remove everything that the demo made, also after a crash
+	[ ! -x bin/appliance ] || $(ROOT) bin/appliance lab down
+
+clean: ## remove what was built
+	rm -rf bin node/runtime/containerd/runc/runc.zst
