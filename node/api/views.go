@@ -13,6 +13,10 @@ import (
 )
 
 func (s *Server) status(_ *http.Request, snap *state.Snapshot) (any, error) {
+	return s.statusOf(snap), nil
+}
+
+func (s *Server) statusOf(snap *state.Snapshot) Status {
 	st := Status{Fresh: s.Cluster.Fresh(), Index: snap.Index(), Version: s.Version,
 		Leader: nodeName(snap, s.Cluster.Leader()), Node: nodeName(snap, s.Cluster.Self()),
 		VIPNode: nodeName(snap, s.Cluster.VIPHolder()), Warnings: s.Cluster.Warnings(),
@@ -20,7 +24,7 @@ func (s *Server) status(_ *http.Request, snap *state.Snapshot) (any, error) {
 	for c := range state.Clusters.All(snap) {
 		st.Cluster, st.ID, st.VIP = c.Name, c.ID, c.VIP
 	}
-	return st, nil
+	return st
 }
 
 func nodeName(snap *state.Snapshot, id string) string {
@@ -158,14 +162,19 @@ func (s *Server) tasks(r *http.Request, snap *state.Snapshot) (any, error) {
 }
 
 func (s *Server) deployments(r *http.Request, snap *state.Snapshot) (any, error) {
+	return s.deploymentList(snap, r.URL.Query().Get("app")), nil
+}
+
+// deploymentList gives the deployments of an app, or of all, newest first.
+func (s *Server) deploymentList(snap *state.Snapshot, app string) []*model.Deployment {
 	out := []*model.Deployment{}
 	for d := range state.Deployments.All(snap) {
-		if app := r.URL.Query().Get("app"); app == "" || d.App == app {
+		if app == "" || d.App == app {
 			out = append(out, d)
 		}
 	}
 	slices.SortFunc(out, func(x, y *model.Deployment) int { return y.StartedAt.Compare(x.StartedAt) })
-	return out, nil
+	return out
 }
 
 func (s *Server) deployment(r *http.Request, snap *state.Snapshot) (any, error) {
@@ -216,6 +225,10 @@ func (s *Server) routes(_ *http.Request, snap *state.Snapshot) (any, error) {
 }
 
 func (s *Server) images(_ *http.Request, snap *state.Snapshot) (any, error) {
+	return s.imageViews(snap), nil
+}
+
+func (s *Server) imageViews(snap *state.Snapshot) []ImageView {
 	runs := map[string][]string{}
 	for a := range state.Apps.All(snap) {
 		if rel := state.Releases.Get(snap, model.ReleaseKey(a.ID, a.Release)); rel != nil && rel.Digest != "" {
@@ -226,7 +239,7 @@ func (s *Server) images(_ *http.Request, snap *state.Snapshot) (any, error) {
 	for t := range state.Tags.All(snap) {
 		out = append(out, ImageView{Repo: t.Repo, Tag: t.Name, Digest: t.Digest, PushedAt: t.PushedAt, Apps: runs[t.Digest]})
 	}
-	return out, nil
+	return out
 }
 
 func (s *Server) volumes(_ *http.Request, snap *state.Snapshot) (any, error) {
@@ -253,11 +266,15 @@ func (s *Server) events(r *http.Request, snap *state.Snapshot) (any, error) {
 	if err != nil || limit <= 0 || limit > maxEvents {
 		limit = 100
 	}
+	return lastEvents(snap, limit), nil
+}
+
+func lastEvents(snap *state.Snapshot, limit int) []*model.Event {
 	out := []*model.Event{}
 	for e := range state.Events.All(snap) {
 		out = append(out, e)
 	}
-	return out[max(0, len(out)-limit):], nil
+	return out[max(0, len(out)-limit):]
 }
 
 func (s *Server) environments(_ *http.Request, snap *state.Snapshot) (any, error) {

@@ -1,0 +1,200 @@
+// Package node is the process: it opens what a machine has on disk, starts
+// the parts that its role needs, and connects them. Every part lives in its
+// own package; this one holds only the wiring and the few rules that concern
+// several parts at once.
+package node
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"appliance/node/model"
+	"appliance/node/pki"
+	"appliance/node/wire"
+)
+
+// Default places. Both may be changed for tests; on a machine they are fixed,
+// because the command line looks there.
+const (
+	DefaultData = "/var/lib/appliance"
+	DefaultRun  = "/run/appliance"
+)
+
+// Config is what a node knows of itself. It is written once by init or join
+// and changed by `appliance set` later; the cluster's own facts live in the
+// log.
+type Config struct {
+	ID         string            `json:"id"`
+	Name       string            `json:"name"`
+	Role       model.Role        `json:"role"`
+	Advertise  string            `json:"advertise"` // IP address for other nodes
+	Attributes map[string]string `json:"attributes,omitempty"`
+	Masters    []string          `json:"masters"` // host:port as of the join; the log knows better later
+	Runtime    string            `json:"runtime,omitempty"`
+	Ingress    bool              `json:"ingress"`             // serve HTTP on port 80
+	VIP        string            `json:"vip,omitempty"`       // address that this node may hold
+	Interface  string            `json:"interface,omitempty"` // of the VIP; empty: that of Advertise
+	DNS53      bool              `json:"dns53"`               // answer on port 53 too, if it is free
+	CPUs       float64           `json:"cpus,omitempty"`      // offered to tasks; 0: all of the machine's
+	MemoryMB   float64           `json:"memoryMB,omitempty"`
+	Domain     string            `json:"domain,omitempty"`
+
+	// Data and Run are the directories; set by the caller, not stored.
+	Data string `json:"-"`
+	Run  string `json:"-"`
+}
+
+const configFile = "config.json"
+
+// Load reads the configuration below data. The error tells a machine that is
+// not part of a cluster what to do.
+func Load(data, run string) (Config, error) {
+	var c Config
+	raw, err := os.ReadFile(filepath.Join(data, configFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return c, model.Errorf(model.CodeNotFound, "this machine is not part of a cluster").
+			Because("%s has no %s", data, configFile).Try("run appliance init for a new cluster, or appliance join")
+	}
+	if err != nil {
+		return c, err
+	}
+	if err := json.Unmarshal(raw, &c); err != nil {
+		return c, fmt.Errorf("%s: %w", filepath.Join(data, configFile), err)
+	}
+	c.Data, c.Run = data, run
+	return c, nil
+}
+
+// save writes the configuration and makes it durable.
+func (c Config) save() error {
+	raw, err := json.MarshalIndent(c, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeDurably(filepath.Join(c.Data, configFile), append(raw, '\n'))
+}
+
+// writeDurably replaces a file as a whole; it is on disk when it returns.
+func writeDurably(path string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}
+
+func (c Config) pki() pki.Dir { return pki.Dir(filepath.Join(c.Data, "pki")) }
+
+func (c Config) dir(name string) string { return filepath.Join(c.Data, name) }
+
+// wireAddr is where the other nodes reach this one.
+func (c Config) wireAddr() string { return net.JoinHostPort(c.Advertise, strconv.Itoa(wire.Port)) }
+
+func (c Config) validate() error {
+	switch {
+	case !validName(c.Name):
+		return model.Errorf(model.CodeInvalid, "%q cannot be a node name", c.Name).Because("it becomes a DNS label").
+			Try("use letters, digits and dashes with --name")
+	case net.ParseIP(c.Advertise) == nil:
+		return model.Errorf(model.CodeInvalid, "%q is not an address", c.Advertise).Try("give this machine's IP address with --advertise")
+	case net.ParseIP(c.Advertise).IsUnspecified():
+		return model.Errorf(model.CodeInvalid, "%s is not an address that others can reach", c.Advertise).Try("give this machine's own IP address with --advertise")
+	case c.VIP != "" && net.ParseIP(c.VIP) == nil:
+		return model.Errorf(model.CodeInvalid, "%q is not an address", c.VIP).Try("give a free IP address of the same network with --vip")
+	}
+	return nil
+}
+
+func validName(s string) bool {
+	if s == "" || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {
+		return false
+	}
+	for _, r := range s {
+		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-') {
+			return false
+		}
+	}
+	return true
+}
+
+// claim makes the directories of a machine that is not part of a cluster yet.
+// It fails without root and on a machine that already is.
+func (c Config) claim() error {
+	if os.Geteuid() != 0 {
+		return model.Errorf(model.CodeDenied, "only root can make this machine a node").
+			Because("it starts containers and serves port 80").Try("run it with sudo")
+	}
+	if _, err := os.Stat(filepath.Join(c.Data, configFile)); err == nil {
+		return model.Errorf(model.CodeConflict, "this machine is already part of a cluster").
+			Because("%s has a %s", c.Data, configFile).Try("to start over run: appliance leave")
+	}
+	if err := os.MkdirAll(c.Data, 0o700); err != nil {
+		return err
+	}
+	return checkSpace(c.Data)
+}
+
+// Detect fills in what the user did not say: host name and address.
+func (c *Config) Detect() error {
+	if c.Name == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return err
+		}
+		c.Name = host
+	}
+	if c.Advertise == "" {
+		addr, err := outbound()
+		if err != nil {
+			return model.Errorf(model.CodeInvalid, "cannot tell which address this machine has").Because("%v", err).Try("give it with --advertise")
+		}
+		c.Advertise = addr
+	}
+	return nil
+}
+
+// outbound is the first global unicast IPv4 address of an interface that is
+// up; a machine with several must be told.
+func outbound() (string, error) {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return "", err
+	}
+	var found []string
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && n.IP.IsGlobalUnicast() {
+			found = append(found, n.IP.String())
+		}
+	}
+	switch len(found) {
+	case 0:
+		return "", errors.New("no interface has an IPv4 address")
+	case 1:
+		return found[0], nil
+	}
+	return "", fmt.Errorf("it has several: %v", found)
+}
+
+// minFree is the free space below which a node refuses to start: the log and
+// the state need room to stay durable.
+const minFree = 64 << 20

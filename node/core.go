@@ -1,0 +1,202 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"appliance/node/model"
+	"appliance/node/wire"
+	"appliance/raft"
+	"appliance/raft/command"
+	"appliance/raft/feed"
+	"appliance/raft/state"
+)
+
+// core is a node's part in the log: a master votes, an agent follows. Both
+// have the whole state in memory and can propose and read linearizably.
+type core interface {
+	Propose(ctx context.Context, data []byte) (uint64, any, error)
+	ReadIndex(ctx context.Context) (uint64, error)
+	Linearize(ctx context.Context) error
+	Run(ctx context.Context) error
+	leader() string // node id, "" if unknown
+	fresh() bool
+}
+
+// voter is the core of a master.
+type voter struct {
+	*raft.Node
+	feed *feed.Server
+}
+
+func openVoter(c Config, replica *raft.Replica, srv *wire.Server, d *wire.Dialer, mux *http.ServeMux, authorize raft.Authorize, done <-chan struct{}, log *slog.Logger) (*voter, error) {
+	n, err := raft.Open(raft.Config{
+		ID: c.ID, Addr: c.wireAddr(), Dir: c.dir("raft"), Replica: replica,
+		Listener: srv.Listener(wire.Raft),
+		Dial: func(ctx context.Context, addr string) (net.Conn, error) {
+			return d.Dial(ctx, addr, wire.Raft)
+		},
+		Client: d.Client(), Log: log, Authorize: authorize,
+	})
+	if err != nil {
+		return nil, err
+	}
+	v := &voter{Node: n, feed: feed.NewServer(n, log, done)}
+	n.Mount(mux)
+	v.feed.Mount(mux)
+	return v, nil
+}
+
+func (v *voter) leader() string { id, _ := v.Leader(); return id }
+
+func (v *voter) fresh() bool { return v.leader() != "" }
+
+// follower is the core of an agent.
+type follower struct {
+	*raft.Remote
+	feed *feed.Follower
+	id   func(addr string) string
+}
+
+func openFollower(c Config, replica *raft.Replica, d *wire.Dialer, masters func() []string, id func(addr string) string, log *slog.Logger) (*follower, error) {
+	f, err := feed.NewFollower(feed.Config{Replica: replica, Client: d.Client(), Masters: masters, Dir: c.dir("feed"), Log: log})
+	if err != nil {
+		return nil, err
+	}
+	return &follower{Remote: raft.NewRemote(replica, d.Client(), masters), feed: f, id: id}, nil
+}
+
+func (f *follower) leader() string { return f.id(f.Remote.Leader()) }
+
+func (f *follower) fresh() bool { return !f.feed.Status().Stale(time.Now()) }
+
+// Run follows until ctx ends.
+func (f *follower) Run(ctx context.Context) error {
+	defer f.Remote.Close()
+	return f.feed.Run(ctx)
+}
+
+// proposer is the node's command.Proposer.
+type proposer struct{ core core }
+
+func (p proposer) Propose(ctx context.Context, c command.Command) (command.Result, error) {
+	raw, err := command.Encode(c)
+	if err != nil {
+		return command.Result{}, err
+	}
+	_, v, err := p.core.Propose(ctx, raw)
+	if err != nil {
+		return command.Result{}, unavailable(err)
+	}
+	switch v := v.(type) {
+	case command.Result:
+		return v, nil
+	case error:
+		return command.Result{}, unavailable(v)
+	}
+	return command.Result{}, fmt.Errorf("%T: unexpected result %T", c, v)
+}
+
+// unavailable says in the user's words why a change did not get through.
+func unavailable(err error) error {
+	switch {
+	case errors.Is(err, raft.ErrNoLeader), errors.Is(err, context.DeadlineExceeded):
+		return model.Errorf(model.CodeUnavailable, "the cluster cannot take changes now").Because("%v", err).
+			Try("a majority of the masters must be alive and reach each other; see appliance nodes")
+	case errors.Is(err, raft.ErrUnknownOutcome):
+		return model.Errorf(model.CodeUnavailable, "it is not known whether the change was made").Because("%v", err).
+			Try("look at the present state before trying again")
+	case errors.Is(err, raft.ErrDisk):
+		return model.Errorf(model.CodeExhausted, "the log cannot be written").Because("%v", err).Try("free some space on the leader's disk")
+	case errors.Is(err, raft.ErrDenied):
+		return model.Errorf(model.CodeDenied, "this node may not make the change").Because("%v", err).Try("run it on a master")
+	}
+	return err
+}
+
+// authorize says which proposals an agent may send. Agents speak for
+// themselves and pass on what users ask of their dialects; who may join, what
+// tokens exist and which nodes live is the masters' business.
+func authorize(peer wire.Peer, payload []byte) error {
+	if peer.Role == model.RoleMaster {
+		return nil
+	}
+	c, err := command.Decode(payload)
+	if err != nil {
+		return err
+	}
+	switch c := c.(type) {
+	case *command.Observe:
+		if c.Node != peer.ID {
+			return fmt.Errorf("node %s may not report for node %s", peer.ID, c.Node)
+		}
+	case *command.UpdateNode:
+		if c.Node.ID != peer.ID {
+			return fmt.Errorf("node %s may not speak for node %s", peer.ID, c.Node.ID)
+		}
+	case *command.CreateRelease, *command.ScaleApp, *command.DeleteApp, *command.KVTxn, *command.PutSession, *command.RenewSession,
+		*command.DestroySession, *command.RegisterService, *command.DeregisterService, *command.UpdateCheck, *command.DeregisterCheck,
+		*command.PutManifest, *command.DeleteManifest, *command.DeleteTag:
+	default:
+		return fmt.Errorf("an agent may not propose %T", c)
+	}
+	return nil
+}
+
+// masters knows where the masters are: from the state, and before there is
+// one from the configuration.
+type masters struct {
+	store    *state.Store
+	fallback []string
+
+	mu    sync.Mutex
+	index uint64
+	addrs []string
+	ids   map[string]string // wire address -> node id
+}
+
+func (m *masters) refresh() {
+	snap := m.store.Snapshot()
+	at := state.Nodes.Index(snap)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if at == m.index && m.ids != nil {
+		return
+	}
+	m.index, m.addrs, m.ids = at, nil, map[string]string{}
+	for n := range state.Nodes.All(snap) {
+		if n.Role != model.RoleMaster {
+			continue
+		}
+		addr := withPort(n.Addr)
+		m.ids[addr] = n.ID
+		m.addrs = append(m.addrs, addr)
+	}
+	slices.Sort(m.addrs)
+}
+
+// list gives the wire addresses of the masters.
+func (m *masters) list() []string {
+	m.refresh()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.addrs) == 0 {
+		return m.fallback
+	}
+	return slices.Clone(m.addrs)
+}
+
+// id gives the node id at a wire address, "" if it is not known.
+func (m *masters) id(addr string) string {
+	m.refresh()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.ids[addr]
+}
