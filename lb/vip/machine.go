@@ -46,6 +46,7 @@ type State struct {
 	advert   time.Time     // when the next advert is due
 	renew    time.Time     // when to ask for the lease again
 	claimed  time.Time     // when Claiming began
+	worse    time.Time     // when a holder was heard that should yield to this node
 }
 
 // An Event is what happened.
@@ -265,12 +266,13 @@ func (c Settings) granted(s State, e Event, now time.Time) (State, []Action) {
 }
 
 // denied: another has the lease. It may be dead, so ask again until the claim's
-// time is up. If it is merely worse than this node, the advert makes it yield.
+// time is up. If it was heard and is merely worse than this node, an advert makes
+// it yield; between equals that would have no end.
 func (c Settings) denied(s State, now time.Time) (State, []Action) {
 	switch s.Phase {
 	case Claiming:
 		s.Wake = now.Add(c.Interval / 4)
-		if c.Preempt {
+		if !s.worse.IsZero() && now.Sub(s.worse) < c.MasterDown(s) {
 			return s, []Action{SendAdvert}
 		}
 	case Active: // renewal refused: it has passed to another
@@ -341,6 +343,7 @@ func (c Settings) heard(s State, e Event, now time.Time) (State, []Action) {
 			}
 			return s, nil
 		case c.Preempt && theirs < mine:
+			s.worse = now
 			return s, nil // let our timer run out
 		}
 		s.Wake = now.Add(c.MasterDown(s))
