@@ -216,6 +216,10 @@ func wrap(err error, format string, args ...any) error {
 		return nil
 	case errdefs.IsNotFound(err):
 		return runtime.Fail(runtime.ErrNotFound, nil, format, args...)
+	case errdefs.IsCanceled(err): // a gRPC status hides the context's error
+		return runtime.Fail(context.Canceled, nil, format, args...)
+	case errdefs.IsDeadlineExceeded(err):
+		return runtime.Fail(context.DeadlineExceeded, nil, format, args...)
 	case errdefs.IsUnavailable(err):
 		return runtime.Fail(runtime.ErrUnavailable, err, format, args...)
 	}

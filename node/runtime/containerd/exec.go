@@ -47,6 +47,9 @@ func (r *Runtime) Exec(ctx context.Context, id string, spec runtime.ExecSpec) (i
 		return 0, wrap(err, "exec in container %s", id)
 	}
 	if err := p.Start(nsctx); err != nil {
+		if ctx.Err() != nil {
+			return 0, ctx.Err()
+		}
 		return 0, startError(err, id)
 	}
 	defer stdin.onEOF(func() { _ = p.CloseIO(cleanup, client.WithStdinCloser) })() // ended already

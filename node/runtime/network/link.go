@@ -161,6 +161,12 @@ func plug(bridge, nsPath, id string, ip netip.Prefix, gw netip.Addr) error {
 	if err := netlink.LinkSetUp(veth); err != nil {
 		return fmt.Errorf("raise veth: %w", err)
 	}
+	// Where br_netfilter is active the bridge itself rewrites a container's
+	// packets to its own published port, and must send them back the way they
+	// came.
+	if err := netlink.LinkSetHairpin(veth, true); err != nil {
+		return fmt.Errorf("set veth to hairpin: %w", err)
+	}
 	h, err := netlink.NewHandleAt(ns)
 	if err != nil {
 		return fmt.Errorf("enter network namespace: %w", err)
