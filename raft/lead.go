@@ -115,11 +115,11 @@ func (l *lead) term(ctx context.Context, epoch uint64, change <-chan struct{}) {
 func (l *lead) establish(ctx context.Context) bool {
 	marker := newEnvelope(ProposalID{}, 0, flagMarker, nil)
 	for ctx.Err() == nil {
-		err := wait(ctx, l.node.raft.Apply(marker, time.Second))
+		_, err := l.node.applyHere(ctx, marker)
 		if err == nil {
 			return true
 		}
-		if errors.Is(err, hraft.ErrRaftShutdown) {
+		if errors.Is(err, ErrClosed) || errors.Is(err, ErrHalted) {
 			return false
 		}
 		sleep(ctx, 10*time.Millisecond)

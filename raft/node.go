@@ -131,6 +131,7 @@ func (n *Node) Run(ctx context.Context) error {
 func (n *Node) Close() error {
 	n.closing.Do(func() {
 		n.cancel()
+		n.drain()
 		err := n.raft.Shutdown().Error()
 		n.lead.close()
 		n.rpc.close()

@@ -11,53 +11,58 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"appliance/node/pki"
 	"appliance/node/wire"
 	"appliance/raft"
+	"appliance/raft/rafttest"
 )
 
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
 func TestProposeFromAnyNode(t *testing.T) {
-	c := newCluster(t, 3).up()
-	for i, m := range c.members {
-		index, res, err := m.node.Propose(t.Context(), []byte(m.id))
+	c := rafttest.New(t, 3).Up()
+	for i, m := range c.Members {
+		index, res, err := m.Node.Propose(t.Context(), []byte(m.ID))
 		if err != nil || res != fmt.Sprint("line ", i+1) {
-			t.Fatalf("%s: %v, %v", m.id, res, err)
+			t.Fatalf("%s: %v, %v", m.ID, res, err)
 		}
-		if got := m.sm.lines(); len(got) != i+1 || got[i] != m.id {
-			t.Errorf("%s does not read its own write: %v", m.id, got)
+		if got := m.SM.Text(); len(got) != i+1 || got[i] != m.ID {
+			t.Errorf("%s does not read its own write: %v", m.ID, got)
 		}
-		if m.node.Replica().Applied() < index {
+		if m.Node.Replica().Applied() < index {
 			t.Error("returned before it was applied here")
 		}
-		_, res, err = m.node.Propose(t.Context(), []byte("refuse"))
+		_, res, err = m.Node.Propose(t.Context(), []byte("refuse"))
 		if e, ok := res.(error); err != nil || !ok || e.Error() != "refused by the state" {
-			t.Errorf("%s: refusal arrives as %v, %v", m.id, res, err)
+			t.Errorf("%s: refusal arrives as %v, %v", m.ID, res, err)
 		}
 	}
-	if _, _, err := c.members[0].node.Propose(t.Context(), make([]byte, raft.MaxPayload+1)); !errors.Is(err, raft.ErrTooLarge) {
+	if _, _, err := c.Members[0].Node.Propose(t.Context(), make([]byte, raft.MaxPayload+1)); !errors.Is(err, raft.ErrTooLarge) {
 		t.Errorf("too large: %v", err)
 	}
-	if err := c.members[0].node.Bootstrap(c.servers()); err == nil {
+	if err := c.Members[0].Node.Bootstrap(c.Servers()); err == nil {
 		t.Error("bootstrapped twice")
 	}
 }
 
 // Writers on all nodes, the leader dies by a hard close; nothing acknowledged may be lost or doubled.
 func TestLeaderLossLosesNothing(t *testing.T) {
-	c := newCluster(t, 3).up()
-	lead := c.leader()
+	c := rafttest.New(t, 3).Up()
+	lead := c.Leader()
 	var mu sync.Mutex
 	acked := map[string]bool{}
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	var after atomic.Int64
 	var killed atomic.Bool
-	for _, m := range c.members {
+	for _, m := range c.Members {
 		for w := range 4 {
 			wg.Go(func() {
 				for i := 0; ctx.Err() == nil; i++ {
-					line := fmt.Sprintf("%s/%d/%d", m.id, w, i)
-					if _, _, err := m.node.Propose(ctx, []byte(line)); err != nil {
+					line := fmt.Sprintf("%s/%d/%d", m.ID, w, i)
+					if _, _, err := m.Node.Propose(ctx, []byte(line)); err != nil {
 						return // the killed node, or the end
 					}
 					mu.Lock()
@@ -70,174 +75,167 @@ func TestLeaderLossLosesNothing(t *testing.T) {
 			})
 		}
 	}
-	eventually(t, "first writes", func() bool { mu.Lock(); defer mu.Unlock(); return len(acked) > 200 })
-	lead.stop(false)
+	rafttest.Eventually(t, "first writes", func() bool { mu.Lock(); defer mu.Unlock(); return len(acked) > 200 })
+	lead.Stop(false)
 	killed.Store(true)
-	eventually(t, "writes after the loss", func() bool { return after.Load() > 200 })
+	rafttest.Eventually(t, "writes after the loss", func() bool { return after.Load() > 200 })
 	cancel()
 	wg.Wait()
-	lead.start()
-	last := put(t, lead.node, "end")
-	for _, m := range c.members {
-		if err := m.node.WaitApplied(t.Context(), last); err != nil {
+	lead.Start()
+	last := rafttest.Put(t, lead.Node, "end")
+	for _, m := range c.Members {
+		if err := m.Node.WaitApplied(t.Context(), last); err != nil {
 			t.Fatal(err)
 		}
 		seen := map[string]int{}
-		for _, l := range m.sm.lines() {
+		for _, l := range m.SM.Text() {
 			if seen[l]++; seen[l] > 1 {
-				t.Errorf("%s: %q was applied twice", m.id, l)
+				t.Errorf("%s: %q was applied twice", m.ID, l)
 			}
 		}
 		for l := range acked {
 			if seen[l] == 0 {
-				t.Errorf("%s: acknowledged %q is lost", m.id, l)
+				t.Errorf("%s: acknowledged %q is lost", m.ID, l)
 			}
 		}
 	}
-	if !slices.Equal(c.members[0].sm.lines(), c.members[1].sm.lines()) {
+	if !slices.Equal(c.Members[0].SM.Text(), c.Members[1].SM.Text()) {
 		t.Error("the nodes differ")
 	}
 }
 
 func TestAllRestartFromDisk(t *testing.T) {
-	c := newCluster(t, 3)
-	c.entries = 64
-	c.up()
+	c := rafttest.New(t, 3)
+	c.Entries = 64
+	c.Up()
 	for i := range 200 {
-		put(t, c.members[i%3].node, fmt.Sprint(i))
+		rafttest.Put(t, c.Members[i%3].Node, fmt.Sprint(i))
 	}
-	for _, m := range c.members {
-		if err := m.node.Snapshot(); err != nil {
+	for _, m := range c.Members {
+		if err := m.Node.Snapshot(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	put(t, c.members[0].node, "after the snapshot")
-	for _, m := range c.members {
-		m.stop(false)
+	rafttest.Put(t, c.Members[0].Node, "after the snapshot")
+	for _, m := range c.Members {
+		m.Stop(false)
 	}
-	for _, m := range c.members {
-		m.start()
-		if !m.node.HasState() {
+	for _, m := range c.Members {
+		m.Start()
+		if !m.Node.HasState() {
 			t.Error("no state after restart")
 		}
 	}
-	last := put(t, c.members[1].node, "after the restart")
-	for _, m := range c.members {
-		if err := m.node.WaitApplied(t.Context(), last); err != nil {
+	last := rafttest.Put(t, c.Members[1].Node, "after the restart")
+	for _, m := range c.Members {
+		if err := m.Node.WaitApplied(t.Context(), last); err != nil {
 			t.Fatal(err)
 		}
-		got := m.sm.lines()
+		got := m.SM.Text()
 		if len(got) != 202 || got[0] != "0" || got[200] != "after the snapshot" || got[201] != "after the restart" {
-			t.Errorf("%s has %d lines", m.id, len(got))
+			t.Errorf("%s has %d lines", m.ID, len(got))
 		}
 	}
 }
 
 func TestReadsAreLinearizable(t *testing.T) {
-	c := newCluster(t, 3).up()
+	c := rafttest.New(t, 3).Up()
 	for i := range 30 {
-		w, r := c.members[i%3], c.members[(i+1)%3]
+		w, r := c.Members[i%3], c.Members[(i+1)%3]
 		line := fmt.Sprint("v", i)
-		put(t, w.node, line)
-		if err := r.node.Linearize(t.Context()); err != nil {
+		rafttest.Put(t, w.Node, line)
+		if err := r.Node.Linearize(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if got := r.sm.lines(); got[len(got)-1] != line {
-			t.Fatalf("%s reads %q after %q was acknowledged", r.id, got[len(got)-1], line)
+		if got := r.SM.Text(); got[len(got)-1] != line {
+			t.Fatalf("%s reads %q after %q was acknowledged", r.ID, got[len(got)-1], line)
 		}
 	}
 }
 
 func TestWithoutMajorityNothingIsConfirmed(t *testing.T) {
-	c := newCluster(t, 3).up()
-	left := c.follower()
-	put(t, left.node, "x")
-	for _, m := range c.members {
+	c := rafttest.New(t, 3).Up()
+	left := c.Follower()
+	rafttest.Put(t, left.Node, "x")
+	for _, m := range c.Members {
 		if m != left {
-			m.stop(false)
+			m.Stop(false)
 		}
 	}
-	eventually(t, "loss of the leader", func() bool { id, _ := left.node.Leader(); return id == "" })
+	rafttest.Eventually(t, "loss of the leader", func() bool { id, _ := left.Node.Leader(); return id == "" })
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	if _, _, err := left.node.Propose(ctx, []byte("y")); !errors.Is(err, raft.ErrNoLeader) || !strings.Contains(err.Error(), "nothing was changed") {
+	if _, _, err := left.Node.Propose(ctx, []byte("y")); !errors.Is(err, raft.ErrNoLeader) || !strings.Contains(err.Error(), "nothing was changed") {
 		t.Errorf("write: %v", err)
 	}
-	if _, err := left.node.ReadIndex(ctx); !errors.Is(err, raft.ErrNoLeader) {
+	if _, err := left.Node.ReadIndex(ctx); !errors.Is(err, raft.ErrNoLeader) {
 		t.Errorf("read: %v", err)
 	}
-	if got := left.sm.lines(); len(got) != 1 {
+	if got := left.SM.Text(); len(got) != 1 {
 		t.Errorf("stale state is gone: %v", got)
 	}
 }
 
 func TestMembershipGrowsAndShrinks(t *testing.T) {
-	c := newCluster(t, 1).up()
+	c := rafttest.New(t, 1).Up()
 	for i := range 20 {
-		put(t, c.members[0].node, fmt.Sprint(i))
+		rafttest.Put(t, c.Members[0].Node, fmt.Sprint(i))
 	}
 	for range 2 {
-		m := c.add().start()
+		m := c.Add().Start()
 		// The joining node asks for itself, as `join` does; any master it knows will do.
-		r := raft.NewRemote(m.node.Replica(), m.dialer.Client(), func() []string { return []string{c.members[0].addr} })
+		r := raft.NewRemote(m.Node.Replica(), m.Dialer.Client(), func() []string { return []string{c.Members[0].Addr} })
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-		if err := r.EnsureVoter(ctx, m.id, m.addr); err != nil {
+		if err := r.EnsureVoter(ctx, m.ID, m.Addr); err != nil {
 			t.Fatal(err)
 		}
-		if err := r.EnsureVoter(ctx, m.id, m.addr); err != nil {
+		if err := r.EnsureVoter(ctx, m.ID, m.Addr); err != nil {
 			t.Errorf("not idempotent: %v", err)
 		}
 		cancel()
 		r.Close()
 	}
-	servers, err := c.leader().node.Servers()
+	servers, err := c.Leader().Node.Servers()
 	if err != nil || len(servers) != 3 || !servers[2].Voter {
 		t.Fatalf("%+v, %v", servers, err)
 	}
 	// Rebuilt machine: same address, new id and an empty directory.
-	old := c.members[2]
-	old.stop(false)
-	c.members = c.members[:2]
-	m := &member{id: "m9", addr: old.addr, dir: t.TempDir(), cluster: c, keys: c.ca.Keychain(t, "m9", pki.Master)}
-	c.members = append(c.members, m)
-	t.Cleanup(func() {
-		if m.stop != nil {
-			m.stop(false)
-		}
-	})
-	m.start()
+	old := c.Members[2]
+	old.Stop(false)
+	c.Members = c.Members[:2]
+	m := c.AddAs("m9", old.Addr).Start()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	if err := c.members[1].node.EnsureVoter(ctx, "m9", m.addr); err != nil {
+	if err := c.Members[1].Node.EnsureVoter(ctx, "m9", m.Addr); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.members[1].node.RemoveServer(ctx, "m1"); err != nil {
+	if err := c.Members[1].Node.RemoveServer(ctx, "m1"); err != nil {
 		t.Fatal(err)
 	}
-	c.members[0].stop(false)
-	put(t, m.node, "still a majority of two")
-	if got := m.sm.lines(); len(got) != 21 {
+	c.Members[0].Stop(false)
+	rafttest.Put(t, m.Node, "still a majority of two")
+	if got := m.SM.Text(); len(got) != 21 {
 		t.Errorf("new member has %d lines", len(got))
 	}
 }
 
 func TestEnsureVoterWithoutNodeLeavesVotesAlone(t *testing.T) {
-	c := newCluster(t, 1).up()
+	c := rafttest.New(t, 1).Up()
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	if err := c.members[0].node.EnsureVoter(ctx, "ghost", "127.0.0.1:1"); err == nil {
+	if err := c.Members[0].Node.EnsureVoter(ctx, "ghost", "127.0.0.1:1"); err == nil {
 		t.Fatal("a node that does not exist has a vote")
 	}
-	put(t, c.members[0].node, "the majority is still one")
+	rafttest.Put(t, c.Members[0].Node, "the majority is still one")
 }
 
 func TestLeadershipHooksFollowLeadership(t *testing.T) {
-	c := newCluster(t, 3)
+	c := rafttest.New(t, 3)
 	var running atomic.Int32
 	var most atomic.Int32
-	for _, m := range c.members {
-		m.start()
-		m.node.OnLeadership(func(ctx context.Context) {
+	for _, m := range c.Members {
+		m.Start()
+		m.Node.OnLeadership(func(ctx context.Context) {
 			if n := running.Add(1); n > most.Load() {
 				most.Store(n)
 			}
@@ -245,51 +243,51 @@ func TestLeadershipHooksFollowLeadership(t *testing.T) {
 			running.Add(-1)
 		})
 	}
-	if err := c.members[0].node.Bootstrap(c.servers()); err != nil {
+	if err := c.Members[0].Node.Bootstrap(c.Servers()); err != nil {
 		t.Fatal(err)
 	}
-	lead := c.leader()
-	eventually(t, "a running hook", func() bool { return running.Load() == 1 })
-	if err := lead.stop(true); err != nil { // graceful: hands over
+	lead := c.Leader()
+	rafttest.Eventually(t, "a running hook", func() bool { return running.Load() == 1 })
+	if err := lead.Stop(true); err != nil { // graceful: hands over
 		t.Fatal(err)
 	}
-	eventually(t, "the hook elsewhere", func() bool { return running.Load() == 1 && c.leader() != lead })
+	rafttest.Eventually(t, "the hook elsewhere", func() bool { return running.Load() == 1 && c.Leader() != lead })
 	if most.Load() != 1 {
 		t.Errorf("%d hooks ran at once", most.Load())
 	}
-	put(t, c.leader().node, "x")
+	rafttest.Put(t, c.Leader().Node, "x")
 }
 
 func TestUnknownEntryStopsTheNode(t *testing.T) {
-	c := newCluster(t, 1).up()
-	m := c.members[0]
-	put(t, m.node, "good")
+	c := rafttest.New(t, 1).Up()
+	m := c.Members[0]
+	rafttest.Put(t, m.Node, "good")
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
-	if _, _, err := m.node.Propose(ctx, []byte("unknown")); !errors.Is(err, raft.ErrHalted) {
+	if _, _, err := m.Node.Propose(ctx, []byte("unknown")); !errors.Is(err, raft.ErrHalted) {
 		t.Errorf("propose: %v", err)
 	}
-	err := m.stop(true)
+	err := m.Stop(true)
 	if !errors.Is(err, raft.ErrHalted) || !strings.Contains(err.Error(), "run a newer version") {
 		t.Errorf("run ended with %v", err)
 	}
-	if err := m.node.Replica().WaitApplied(t.Context(), 1<<40); !errors.Is(err, raft.ErrHalted) {
+	if err := m.Node.Replica().WaitApplied(t.Context(), 1<<40); !errors.Is(err, raft.ErrHalted) {
 		t.Errorf("waiter: %v", err)
 	}
 }
 
 func TestRemoteProposesAndIsAuthorized(t *testing.T) {
-	c := newCluster(t, 3)
-	c.authorize = func(p wire.Peer, payload []byte) error {
+	c := rafttest.New(t, 3)
+	c.Authorize = func(p wire.Peer, payload []byte) error {
 		if p.Role == pki.Agent && !strings.HasPrefix(string(payload), p.ID+":") {
 			return fmt.Errorf("%s may only report its own tasks", p.Name)
 		}
 		return nil
 	}
-	c.up()
-	d := wire.NewDialer(c.ca.Keychain(t, "a1", pki.Agent))
+	c.Up()
+	d := wire.NewDialer(c.CA.Keychain(t, "a1", pki.Agent))
 	t.Cleanup(d.Close)
-	r := raft.NewRemote(raft.NewReplica(&journal{}), d.Client(), func() []string { return []string{c.members[0].addr, c.members[1].addr, c.members[2].addr} })
+	r := raft.NewRemote(raft.NewReplica(&rafttest.Journal{}), d.Client(), func() []string { return []string{c.Members[0].Addr, c.Members[1].Addr, c.Members[2].Addr} })
 	t.Cleanup(r.Close)
 	index, res, err := r.Propose(t.Context(), []byte("a1:up"))
 	if err != nil || res != "line 1" {
@@ -305,9 +303,9 @@ func TestRemoteProposesAndIsAuthorized(t *testing.T) {
 		t.Errorf("an agent made itself a voter: %v", err)
 	}
 	// A master that is no leader passes an agent's proposal on.
-	f := raft.NewRemote(raft.NewReplica(&journal{}), d.Client(), func() []string { return []string{c.follower().addr} })
+	f := raft.NewRemote(raft.NewReplica(&rafttest.Journal{}), d.Client(), func() []string { return []string{c.Follower().Addr} })
 	t.Cleanup(f.Close)
-	put(t, f, "a1:through a follower")
-	c.leader().stop(false)
-	put(t, r, "a1:after the loss")
+	rafttest.Put(t, f, "a1:through a follower")
+	c.Leader().Stop(false)
+	rafttest.Put(t, r, "a1:after the loss")
 }

@@ -53,6 +53,10 @@ func (n *Node) applyHere(ctx context.Context, env envelope) (Outcome, error) {
 	case <-ctx.Done():
 		return Outcome{}, errRetry{cause: ctx.Err()}
 	}
+	if n.ctx.Err() != nil { // after taking the slot: see drain
+		<-n.slots
+		return Outcome{}, errRetry{cause: ErrClosed}
+	}
 	future := n.raft.Apply(env, time.Second)
 	done := make(chan error, 1)
 	go func() { // ends at the latest when leadership is lost; slots bounds how many there are
@@ -70,6 +74,14 @@ func (n *Node) applyHere(ctx context.Context, env envelope) (Outcome, error) {
 	n.transferSince.Store(0)
 	o := future.Response().(Outcome)
 	return o, o.Err
+}
+
+// drain waits, before raft stops, for what is in flight: raft never answers proposals that it had not
+// looked at when it stopped. A leader alone loses its lease soon, so only a hung disk takes longer.
+func (n *Node) drain() {
+	for end := time.Now().Add(3 * electionTimeout); len(n.slots) > 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // classify says whether a failed append may be tried again.

@@ -122,3 +122,9 @@ func (b *readBatch) run(confirm func(context.Context) (uint64, error)) {
 		close(call.done)
 	}
 }
+
+// Established reports whether this node leads and has applied everything that earlier leaders
+// acknowledged.
+func (n *Node) Established() bool {
+	return n.IsLeader() && n.replica.markerTerm.Load() == n.raft.CurrentTerm()
+}
