@@ -345,6 +345,8 @@ func (c Settings) heard(s State, e Event, now time.Time) (State, []Action) {
 		case c.Preempt && theirs < mine:
 			s.worse = now
 			return s, nil // let our timer run out
+		case s.Phase == Claiming && theirs == mine && e.From.Compare(c.Source) < 0:
+			return s, nil // of two claimants one must stay
 		}
 		s.Wake = now.Add(c.MasterDown(s))
 		if s.Phase == Claiming { // somebody holds after all
