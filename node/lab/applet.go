@@ -94,9 +94,9 @@ func boot(cfg machineConfig, out *os.File) error {
 	flags := uintptr(syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWNS)
 	if cfg.Applet == appletMachine {
 		flags |= syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC | syscall.CLONE_NEWCGROUP
-		if err := enterCgroups(cfg.Cgroup); err != nil {
-			return err
-		}
+	}
+	if err := enterCgroups(cfg.Cgroup); err != nil {
+		return err
 	}
 	exe, err := os.Executable()
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -207,6 +208,31 @@ func waitWrite(file, value string) error {
 		time.Sleep(2 * time.Millisecond)
 	}
 	return fmt.Errorf("%s does not become %s", file, value)
+}
+
+// groupProcesses returns what lives in group or below it.
+func groupProcesses(group string) []process {
+	list, err := hierarchies()
+	if err != nil {
+		return nil // nothing mounted, nothing in it
+	}
+	var found []process
+	for _, h := range list {
+		_ = filepath.WalkDir(filepath.Join(h.point, group), func(path string, d fs.DirEntry, err error) error {
+			if err != nil || !d.IsDir() {
+				return nil // a group may vanish while we look
+			}
+			pids, _ := os.ReadFile(filepath.Join(path, "cgroup.procs"))
+			for _, field := range strings.Fields(string(pids)) {
+				pid, _ := strconv.Atoi(field)
+				if p, err := processOf(pid); err == nil && p.alive() {
+					found = append(found, p)
+				}
+			}
+			return nil
+		})
+	}
+	return found
 }
 
 // removeCgroups removes group and all below it in every hierarchy. The

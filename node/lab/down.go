@@ -28,11 +28,10 @@ func Down(ctx context.Context, o Options) error {
 	if os.Geteuid() != 0 {
 		return errors.New("the lab belongs to root: run this as root")
 	}
-	s, err := readState(o.Dir)
-	marked := !errors.Is(err, ErrDown) // a damaged state file is a mark, too
-	if err == nil {
+	if s, err := readState(o.Dir); err == nil {
 		o.Name = s.Name
 	}
+	marked := isMarked(o.Dir)
 	if marked {
 		unlock, err := lock(o.Dir)
 		if err != nil {
@@ -44,6 +43,7 @@ func Down(ctx context.Context, o Options) error {
 		return err
 	}
 	if !marked {
+		_ = os.Remove(o.Dir) // an empty one of an Up killed just after it made it; any other stays
 		return nil
 	}
 	if err := unmountBelow(o.Dir); err != nil {
@@ -56,6 +56,17 @@ func Down(ctx context.Context, o Options) error {
 	return nil
 }
 
+// isMarked says whether the directory is a lab's: whole or damaged, or made by
+// an Up that was killed before its first save was through.
+func isMarked(dir string) bool {
+	for _, name := range []string{stateFile, stateFile + ".new"} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
 // sweep ends processes and removes what they held. It trusts no file: a
 // process is found by its mark, link and groups by their names.
 func sweep(ctx context.Context, dir, name string) error {
@@ -63,12 +74,8 @@ func sweep(ctx context.Context, dir, name string) error {
 	defer cancel()
 	group := cgroupOf(name)
 	_ = thawAll(group) // a frozen process does not die; without groups nothing is frozen
-	for list := findProcesses(dir); len(list) > 0; list = findProcesses(dir) {
-		for _, p := range list {
-			if err := p.kill(ctx); err != nil {
-				return err
-			}
-		}
+	if err := killAll(ctx, dir, group); err != nil {
+		return err
 	}
 	h, err := netlink.NewHandle()
 	if err != nil {
@@ -76,6 +83,28 @@ func sweep(ctx context.Context, dir, name string) error {
 	}
 	defer h.Close()
 	return errors.Join(removeLink(h, hostLink(name)), removeCgroups(group))
+}
+
+// settle is how long no process of the lab must be seen until all count as
+// dead. A process shows no environment for a moment while it executes another
+// program, and a killed Up may have left one just there.
+const settle = 50 * time.Millisecond
+
+func killAll(ctx context.Context, dir, group string) error {
+	for quiet := 0; quiet < 2; {
+		list := append(findProcesses(dir), groupProcesses(group)...)
+		for _, p := range list {
+			if err := p.kill(ctx); err != nil {
+				return err
+			}
+		}
+		if quiet++; len(list) > 0 {
+			quiet = 0
+			continue
+		}
+		time.Sleep(settle)
+	}
+	return nil
 }
 
 func thawAll(group string) error {

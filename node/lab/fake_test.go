@@ -1,6 +1,9 @@
 package lab
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -10,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"appliance/vagrant"
 )
 
 // TestMain lets the test binary be the machines (Applet) and, within them,
@@ -37,6 +42,15 @@ var fakes = map[string]func(args []string) error{
 	"init": func(args []string) error {
 		fmt.Println(`{"join":{"master":"APPL1-m","agent":"APPL1-a"}}`)
 		return os.WriteFile(dataDir+"/args", []byte("init "+strings.Join(args, " ")), 0o600)
+	},
+	"up": func(args []string) error { // a lab command that a test can kill
+		var c vagrant.Cluster
+		var o Options
+		if err := errors.Join(json.Unmarshal([]byte(args[0]), &c), json.Unmarshal([]byte(args[1]), &o)); err != nil {
+			return err
+		}
+		_, err := Up(context.Background(), c, o)
+		return err
 	},
 	"service": func([]string) error { return nil },
 	"join": func(args []string) error {

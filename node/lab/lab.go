@@ -32,12 +32,12 @@ var (
 
 // Options say where and what a lab runs. The zero value is usable.
 type Options struct {
-	Dir     string   // default DefaultDir
-	Name    string   // default DefaultName; labs side by side need different names and networks
-	Binary  string   // the executable the machines get; default this one
-	Service []string // command of the supervised service; default "/usr/local/bin/appliance run"
-	Env     []string // additional environment of all in the machines, "KEY=value"
-	Log     *slog.Logger
+	Dir     string       // default DefaultDir
+	Name    string       // default DefaultName; labs side by side need different names and networks
+	Binary  string       // the executable the machines get; default this one
+	Service []string     // command of the supervised service; default "/usr/local/bin/appliance run"
+	Env     []string     // additional environment of all in the machines, "KEY=value"
+	Log     *slog.Logger `json:"-"`
 }
 
 var labName = regexp.MustCompile(`^[a-z][a-z0-9]{0,11}$`)

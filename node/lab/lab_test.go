@@ -3,6 +3,7 @@ package lab
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -473,6 +474,23 @@ func TestDownAfterCrash(t *testing.T) {
 	}
 	if _, err := Open(o.Dir, nil); err != ErrDown {
 		t.Error(err)
+	}
+}
+
+func TestDownAfterUpWasKilled(t *testing.T) {
+	c, o := testCluster(t)
+	cluster, _ := json.Marshal(c)
+	options, _ := json.Marshal(o)
+	for _, after := range []time.Duration{5, 30, 60, 90, 120, 150, 200} {
+		cmd := exec.Command(os.Args[0], "up", string(cluster), string(options))
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(after * time.Millisecond) // any moment will do
+		cmd.Process.Kill()
+		cmd.Wait()
+		must(t, Down(t.Context(), o))
+		assertNothingLeft(t, o)
 	}
 }
 

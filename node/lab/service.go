@@ -14,6 +14,9 @@ const (
 	restartWait = time.Second
 	// stopGrace is what a service has between SIGTERM and SIGKILL.
 	stopGrace = 15 * time.Second
+	// maxLog is the size beyond which a restart begins a new log: a service
+	// that crashes for days must not fill the host's disk.
+	maxLog = 64 << 20
 )
 
 // ServiceStatus is the state of a machine's supervised service.
@@ -80,6 +83,9 @@ func (s *service) once() {
 		return
 	}
 	defer null.Close()
+	if st, err := s.output.Stat(); err == nil && st.Size() > maxLog {
+		_ = s.output.Truncate(0) // a full log is still a log
+	}
 	s.mu.Lock()
 	if !s.wanted {
 		s.mu.Unlock()

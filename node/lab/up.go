@@ -68,7 +68,9 @@ func (l *Lab) powerOn(ctx context.Context, s *state, exe string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	sw, err := bootProcess(ctx, l.binary(), machineConfig{Applet: appletSwitch, Lab: l.dir, Name: "switch", Dir: dir, Env: s.Env})
+	sw, err := bootProcess(ctx, l.binary(), machineConfig{
+		Applet: appletSwitch, Lab: l.dir, Cgroup: cgroupOf(s.Name) + "/." + appletSwitch, Name: "switch", Dir: dir, Env: s.Env,
+	})
 	if err != nil {
 		return err
 	}
