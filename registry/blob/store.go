@@ -88,6 +88,7 @@ type Store struct {
 	log     *slog.Logger
 	sync    map[string]*groupSync // by algorithm
 	check   singleflight.Group
+	reap    sync.RWMutex // write-held by DeleteOlder: nothing is made younger meanwhile
 
 	mu      sync.Mutex
 	trusted map[ref.Digest]stamp
@@ -261,6 +262,8 @@ func (s *Store) Touch(d ref.Digest) error {
 	if err != nil {
 		return err
 	}
+	s.reap.RLock()
+	defer s.reap.RUnlock()
 	before, err := os.Stat(path)
 	if err != nil {
 		return unknown(d, err)
@@ -292,6 +295,22 @@ func (s *Store) Delete(d ref.Digest) error {
 	delete(s.trusted, d)
 	s.mu.Unlock()
 	return s.sync[d.Algorithm()].Sync()
+}
+
+// DeleteOlder removes the blob if it was last stored or touched before limit,
+// and says whether it did: for garbage collection, whose list of blobs is old
+// by the time it deletes.
+func (s *Store) DeleteOlder(d ref.Digest, limit time.Time) (bool, error) {
+	s.reap.Lock()
+	defer s.reap.Unlock()
+	info, err := s.Stat(d)
+	if errors.Is(err, ErrUnknown) || err == nil && !info.Modified.Before(limit) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, s.Delete(d)
 }
 
 // List visits every blob in no order. Files that are not blobs are skipped.

@@ -182,6 +182,35 @@ func TestCorruptCopyIsDroppedAndReplaced(t *testing.T) {
 	}
 }
 
+func TestDeleteOlder(t *testing.T) {
+	now := time.Now()
+	s := newStore(t, Options{Now: func() time.Time { return now }})
+	d := ref.FromBytes([]byte("x"))
+	u, _ := s.Start()
+	u.Append(strings.NewReader("x"))
+	now = now.Add(3 * time.Hour) // a slow push: the bytes are old, the blob is new
+	if _, err := u.Commit(d); err != nil {
+		t.Fatal(err)
+	}
+	if gone, err := s.DeleteOlder(d, now.Add(-time.Hour)); gone || err != nil {
+		t.Fatal("a new blob was deleted:", err)
+	}
+	now = now.Add(2 * time.Hour)
+	if err := s.Touch(d); err != nil {
+		t.Fatal(err)
+	}
+	if gone, err := s.DeleteOlder(d, now.Add(-time.Hour)); gone || err != nil {
+		t.Fatal("a touched blob was deleted:", err)
+	}
+	now = now.Add(2 * time.Hour)
+	if gone, err := s.DeleteOlder(d, now.Add(-time.Hour)); !gone || err != nil {
+		t.Fatal("an old blob stays:", err)
+	}
+	if gone, err := s.DeleteOlder(d, now); gone || err != nil {
+		t.Fatal(gone, err)
+	}
+}
+
 func TestTouchRestartsGraceAndKeepsTrust(t *testing.T) {
 	now := time.Now().Add(time.Hour).Truncate(time.Millisecond)
 	s := newStore(t, Options{Now: func() time.Time { return now }})

@@ -243,7 +243,7 @@ func (u *Upload) Commit(d ref.Digest) (Info, error) {
 	if err := f.Sync(); err != nil {
 		return Info{}, u.store.noSpace(fmt.Errorf("upload %s: %w", u.ID, err))
 	}
-	if err := os.Rename(u.dataPath(), path); err != nil {
+	if err := u.publish(path); err != nil {
 		return Info{}, fmt.Errorf("upload %s: %w", u.ID, err)
 	}
 	if err := u.store.sync[d.Algorithm()].Sync(); err != nil {
@@ -256,6 +256,18 @@ func (u *Upload) Commit(d ref.Digest) (Info, error) {
 	}
 	u.store.trust(d, st)
 	return Info{d, st.Size(), st.ModTime()}, nil
+}
+
+// publish gives the file its name, and the age of a new blob: its bytes may
+// have come hours ago.
+func (u *Upload) publish(path string) error {
+	u.store.reap.RLock()
+	defer u.store.reap.RUnlock()
+	now := u.store.now()
+	if err := os.Chtimes(u.dataPath(), now, now); err != nil {
+		return err
+	}
+	return os.Rename(u.dataPath(), path)
 }
 
 func (u *Upload) verify(f *os.File, d ref.Digest) error {

@@ -77,7 +77,7 @@ func (l *Layout) Open(d ref.Digest) (io.ReadSeekCloser, error) {
 	}
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w %s: %s", ErrNotInLayout, l.dir, d)
+		return nil, fmt.Errorf("%w: %w", ErrNotInLayout, err)
 	}
 	return f, err
 }

@@ -25,7 +25,9 @@ type file struct{ *bytes.Reader }
 
 func (file) Close() error { return nil }
 
-func (m memory) Open(d ref.Digest) (io.ReadSeekCloser, error) { return file{bytes.NewReader(m[d])}, nil }
+func (m memory) Open(d ref.Digest) (io.ReadSeekCloser, error) {
+	return file{bytes.NewReader(m[d])}, nil
+}
 
 func (m memory) add(mediaType string, b []byte) registry.Descriptor {
 	d := ref.FromBytes(b)
