@@ -71,9 +71,9 @@ func onlyCI(_ context.Context, r *http.Request, _ string, _ registry.Action) err
 	return nil
 }
 
-func pulled(t *testing.T, c *Client, m memory, root registry.Descriptor) {
+func pulled(t *testing.T, c *Client, m memory, root registry.Descriptor, repository string) {
 	t.Helper()
-	got, err := c.Resolve(t.Context(), "team/app", "v1")
+	got, err := c.Resolve(t.Context(), repository, "v1")
 	if err != nil || got.Digest != root.Digest || got.Size != root.Size || got.MediaType != root.MediaType {
 		t.Fatal(got, err)
 	}
@@ -81,7 +81,7 @@ func pulled(t *testing.T, c *Client, m memory, root registry.Descriptor) {
 		if d == root.Digest {
 			continue
 		}
-		r, err := c.Blob(t.Context(), "team/app", d)
+		r, err := c.Blob(t.Context(), repository, d)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -110,7 +110,7 @@ func TestPushAndPull(t *testing.T) {
 			t.Fatal(seen)
 		}
 	}
-	pulled(t, c, m, root)
+	pulled(t, c, m, root, "team/app")
 	if _, err := c.Resolve(t.Context(), "team/app", "nope"); !errors.Is(err, ErrUnknown) {
 		t.Fatal(err)
 	}
@@ -181,7 +181,7 @@ func TestPushGoesOnAfterFaults(t *testing.T) {
 			if err := c.Push(t.Context(), m, root, "team/app", "v1", nil); err != nil {
 				t.Fatal(err)
 			}
-			pulled(t, c, m, root)
+			pulled(t, c, m, root, "team/app")
 		})
 	}
 }
