@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -31,6 +32,8 @@ type Server struct {
 	// H2C lets clients speak HTTP/2 without TLS (by prior knowledge).
 	H2C bool
 	Log *slog.Logger // faults of connections, at debug level; nil is slog.Default
+
+	headerTimeout time.Duration // for tests; 0 is headerTimeout
 }
 
 // Run serves until ctx ends, then stops accepting, lets requests in flight end,
@@ -46,7 +49,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	srv := &http.Server{
 		Handler:           s.Handler,
-		ReadHeaderTimeout: headerTimeout,
+		ReadHeaderTimeout: cmp.Or(s.headerTimeout, headerTimeout),
 		IdleTimeout:       clientIdle,
 		MaxHeaderBytes:    maxHeaderBytes,
 		Protocols:         &protocols,
