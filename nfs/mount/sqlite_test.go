@@ -101,5 +101,5 @@ func testHammer(t *testing.T, each int, restarts int) {
 	}
 }
 
-func TestSQLiteTwoHosts(t *testing.T)        { testHammer(t, 100, 0) }
+func TestSQLiteTwoHosts(t *testing.T)       { testHammer(t, 100, 0) }
 func TestSQLiteServerRestarts(t *testing.T) { testHammer(t, 150, 5) }
