@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -49,20 +50,18 @@ func configFromEnv(env func(string) string) (config, error) {
 	host, _ := os.Hostname() // an unnamed host still serves
 	cfg.place = place{
 		Environment: first(env("APPLIANCE_ENV"), "local"),
-		Instance:    first(short(env("APPLIANCE_TASK_ID")), short(host), "unknown"),
+		Instance:    first(short(env("APPLIANCE_TASK_ID")), host, "unknown"),
 		Release:     first(env("APPLIANCE_RELEASE"), "dev"),
 		Node:        first(env("APPLIANCE_NODE"), host),
 	}
 	return cfg, nil
 }
 
-// short keeps the end of a long id: task ids begin with the app's name, which
-// all instances share.
+// short keeps the end of a task id, "test_notejam.4f1c...": all instances
+// share what comes before the last dot.
 func short(id string) string {
-	if len(id) > shortInstance {
-		return id[len(id)-shortInstance:]
-	}
-	return id
+	id = id[strings.LastIndexByte(id, '.')+1:]
+	return id[max(0, len(id)-shortInstance):]
 }
 
 func first(values ...string) string {

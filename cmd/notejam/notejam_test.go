@@ -13,7 +13,7 @@ func TestStory(t *testing.T) {
 	p := start(t, t.TempDir(), "test_notejam.one")
 	b := newBrowser(t)
 	if status, body := b.get(p.base + "/"); status != 200 || !strings.Contains(body, "Start a pad") ||
-		!strings.Contains(body, `data-environment="test" data-instance="_notejam.one" data-release="7" data-node="ms1"`) {
+		!strings.Contains(body, `data-environment="test" data-instance="one" data-release="7" data-node="ms1"`) {
 		t.Fatalf("front page: %d\n%s", status, body)
 	}
 	b.signUp(p.base, "ann@example.org")
@@ -207,6 +207,15 @@ func TestNotReadyUntilTheVolumeIsThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.waitStatus("/healthz", http.StatusOK)
+}
+
+func TestShort(t *testing.T) {
+	for id, want := range map[string]string{"": "", "test_notejam.4f1c": "4f1c", "ms1": "ms1",
+		"test_notejam.0123456789abcdef": "456789abcdef", "0123456789abcdef": "456789abcdef"} {
+		if got := short(id); got != want {
+			t.Errorf("%q: got %q, want %q", id, got, want)
+		}
+	}
 }
 
 func TestConfig(t *testing.T) {
