@@ -51,6 +51,9 @@ func openDisk(dir string, log hclog.Logger) (*disk, error) {
 
 func (d *disk) close() error { return d.wal.Close() }
 
+// beforeWrite lets tests stall a disk; nil in production.
+var beforeWrite func(dir string)
+
 // diskLog watches the writes of a log store: it times them and explains failures.
 type diskLog struct {
 	hraft.LogStore
@@ -68,6 +71,9 @@ func (l *diskLog) StoreLog(log *hraft.Log) error { return l.StoreLogs([]*hraft.L
 func (l *diskLog) StoreLogs(logs []*hraft.Log) error {
 	start := time.Now()
 	l.since.Store(start.UnixNano())
+	if beforeWrite != nil {
+		beforeWrite(l.dir)
+	}
 	err := l.LogStore.StoreLogs(logs)
 	l.since.Store(0)
 	l.last.Store(int64(time.Since(start)))

@@ -21,6 +21,9 @@ type lineWriter struct{ log *slog.Logger }
 
 // Write receives one line: "[WARN]  raft: text: key=value".
 func (w lineWriter) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte("use of closed network connection")) {
+		return len(b), nil // this node is stopping
+	}
 	level, text, ok := strings.Cut(string(bytes.TrimSpace(b)), "]")
 	if !ok {
 		level, text = "", level

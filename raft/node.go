@@ -39,6 +39,9 @@ type Config struct {
 // catches up from the log. It covers the write rate times the duration of a snapshot.
 const trailingLogs = 20480
 
+// stuckLimit is how long one write of the log may take. Disks under heavy load stall for a second or two.
+const stuckLimit = 4 * time.Second
+
 // Node is a master: it votes, stores the log and applies it. Safe for concurrent use.
 type Node struct {
 	conf    Config
@@ -105,12 +108,18 @@ func (n *Node) HasState() bool {
 }
 
 // Run runs the leadership hooks until ctx ends, then hands leadership over, stops and closes everything.
-// It returns an error if the node can not go on: an entry of an unknown kind, or a wedged leadership
-// transfer. The process should end then.
+// It returns an error if the node can not go on: an entry of an unknown kind, a wedged leadership
+// transfer, a disk that hangs. The process must end then, at once.
 func (n *Node) Run(ctx context.Context) error {
 	hooks, stop := context.WithCancel(ctx)
 	done := make(chan struct{})
-	go func() { n.lead.run(hooks); close(done) }()
+	go func() {
+		var wg sync.WaitGroup
+		wg.Go(func() { n.guard(hooks) })
+		n.lead.run(hooks)
+		wg.Wait()
+		close(done)
+	}()
 	var err error
 	select {
 	case <-ctx.Done():
@@ -123,8 +132,34 @@ func (n *Node) Run(ctx context.Context) error {
 	<-done
 	if err == nil {
 		n.handOver()
+		return n.Close()
 	}
-	return errors.Join(err, n.Close())
+	// A hung disk also hangs the stop. The process is about to end, which is what frees the cluster.
+	closed := make(chan error, 1)
+	go func() { closed <- n.Close() }()
+	select {
+	case e := <-closed:
+		return errors.Join(err, e)
+	case <-time.After(4 * electionTimeout):
+		return err
+	}
+}
+
+// guard ends the node if a write of the log hangs. The leader's heartbeats do not need the disk, so
+// without this a leader whose disk hangs would stay leader and stop every change of the cluster.
+func (n *Node) guard(ctx context.Context) {
+	for ctx.Err() == nil {
+		sleep(ctx, electionTimeout)
+		since := n.disk.watch.since.Load()
+		if since == 0 {
+			continue
+		}
+		if stuck := time.Since(time.Unix(0, since)); stuck > stuckLimit {
+			n.fail(fmt.Errorf("%w in %s: a write has been hanging for %v: this master stops so that another one leads; check the disk (dmesg, smartctl) and start it again",
+				ErrDisk, n.conf.Dir, stuck.Round(time.Millisecond)))
+			return
+		}
+	}
 }
 
 // Close stops at once, as a crash would; Run does so gracefully. It is safe to call twice.

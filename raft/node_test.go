@@ -306,6 +306,4 @@ func TestRemoteProposesAndIsAuthorized(t *testing.T) {
 	f := raft.NewRemote(raft.NewReplica(&rafttest.Journal{}), d.Client(), func() []string { return []string{c.Follower().Addr} })
 	t.Cleanup(f.Close)
 	rafttest.Put(t, f, "a1:through a follower")
-	c.Leader().Stop(false)
-	rafttest.Put(t, r, "a1:after the loss")
 }

@@ -41,7 +41,7 @@ func (n *Node) attempt(ctx context.Context, env envelope, forward bool) (Outcome
 	}
 	id, addr := n.Leader()
 	if !forward || addr == "" || id == n.conf.ID {
-		return Outcome{}, errRetry{cause: ErrNoLeader}
+		return Outcome{}, errRetry{cause: n.noLeader()}
 	}
 	return n.rpc.propose(ctx, addr, env, codecOf(n.replica.sm))
 }
@@ -95,9 +95,22 @@ func (n *Node) classify(err error) error {
 	case errors.Is(err, hraft.ErrRaftShutdown):
 		// What was in flight may still be committed by the others.
 		return errRetry{cause: ErrClosed, unsure: true}
-	default: // leadership lost, aborted by restore, disk
-		return errRetry{cause: err, unsure: true}
 	}
+	if de := n.disk.watch.failure.Load(); de != nil { // raft's log cache keeps only the text of it
+		if servers, _ := n.Servers(); len(servers) == 1 {
+			return fmt.Errorf("%w: %w", ErrUnknownOutcome, de) // nobody else can take over
+		}
+		err = de
+	}
+	return errRetry{cause: err, unsure: true} // leadership lost, aborted by restore, disk
+}
+
+// noLeader is ErrNoLeader with the cause, if it is this node's disk.
+func (n *Node) noLeader() error {
+	if de := n.disk.watch.failure.Load(); de != nil {
+		return fmt.Errorf("%w: %w", ErrNoLeader, de)
+	}
+	return ErrNoLeader
 }
 
 // watchTransfer ends the node if a leadership transfer blocks it for longer than one can take.
@@ -166,7 +179,7 @@ func giveUp(cause error, unsure bool) error {
 	if unsure {
 		return fmt.Errorf("%w: no confirmation in time (%w): it may still take effect; read the current state before trying again", ErrUnknownOutcome, cause)
 	}
-	if errors.Is(cause, ErrNoLeader) {
+	if cause == ErrNoLeader {
 		return fmt.Errorf("%w that answers: nothing was changed: check that a majority of the masters runs and reaches each other", ErrNoLeader)
 	}
 	return fmt.Errorf("%w that answers: nothing was changed (%w): check that a majority of the masters runs and reaches each other", ErrNoLeader, cause)

@@ -28,6 +28,7 @@ type Member struct {
 
 	cluster *Cluster
 	stop    func(graceful bool) error
+	done    <-chan error
 }
 
 // Cluster is a set of masters with one CA.
@@ -120,8 +121,13 @@ func (m *Member) run(srv *wire.Server, ln net.Listener) {
 	node, dialer := m.Node, m.Dialer
 	nodeCtx, stopNode := context.WithCancel(context.Background())
 	portCtx, stopPort := context.WithCancel(context.Background())
-	nodeDone, portDone := make(chan error, 1), make(chan error, 1)
-	go func() { nodeDone <- node.Run(nodeCtx) }()
+	nodeDone, portDone := make(chan error, 2), make(chan error, 1)
+	m.done = nodeDone
+	go func() {
+		err := node.Run(nodeCtx)
+		nodeDone <- err // once for Stop, once for Wait
+		nodeDone <- err
+	}()
 	go func() { portDone <- srv.Run(portCtx, ln) }()
 	m.stop = func(graceful bool) error {
 		m.stop = nil
@@ -139,6 +145,9 @@ func (m *Member) run(srv *wire.Server, ln net.Listener) {
 
 // Stop ends the member: gracefully, or as a crash does. It returns the error of Node.Run.
 func (m *Member) Stop(graceful bool) error { return m.stop(graceful) }
+
+// Wait returns the error of Node.Run when that ends by itself.
+func (m *Member) Wait() error { return <-m.done }
 
 // Running reports whether the member was started and not stopped.
 func (m *Member) Running() bool { return m.stop != nil }
