@@ -198,13 +198,13 @@ func (v *Volume) SetAttr(ino Ino, s proto.SetAttr, o Origin) (lsn uint64, err er
 		v.files.markDirty(f)
 	}
 	v.mu.Unlock()
-	if err != nil || s.Size >= old {
-		return lsn, err
+	if err == nil && s.Size < old {
+		err = v.Wait(lsn)
 	}
-	if err := v.Wait(lsn); err != nil {
+	if err != nil {
 		return 0, err
 	}
-	if err := v.files.truncate(ino, f, old, s.Size); err != nil {
+	if err := v.files.truncate(ino, f, old, min(old, s.Size)); err != nil {
 		return 0, v.fail(err)
 	}
 	return lsn, nil
