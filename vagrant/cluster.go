@@ -30,9 +30,8 @@ type Cluster struct {
 	Network  netip.Prefix `yaml:"network" json:"network"`
 	Host     netip.Addr   `yaml:"host" json:"host"` // the host's own address on the network
 	VIP      netip.Addr   `yaml:"vip" json:"vip"`
-	Box      string       `yaml:"box" json:"box"`             // Vagrant box
-	Names    []string     `yaml:"names" json:"names"`         // host names for the VIP
-	Init     []string     `yaml:"init" json:"init,omitempty"` // further flags of 'appliance init' on the first master
+	Box      string       `yaml:"box" json:"box"`     // Vagrant box
+	Names    []string     `yaml:"names" json:"names"` // host names for the VIP
 	Machines []Machine    `yaml:"machines" json:"machines"`
 }
 

@@ -83,7 +83,7 @@ func checkMachine(t *testing.T, c Cluster, m Machine, r recorded) {
 	}
 	env := vm.Provision[0].Options.Env
 	want := map[string]string{"NODE_NAME": m.Name, "NODE_ROLE": m.Role, "NODE_ADDRESS": m.Address.String(),
-		"NODE_ATTRIBUTES": attributes, "FIRST_MASTER": c.Masters()[0].Address.String()}
+		"NODE_ATTRIBUTES": attributes, "FIRST_MASTER": c.Masters()[0].Address.String(), "CLUSTER": c.Name, "VIP": c.VIP.String()}
 	for k, v := range want {
 		if env[k] != v {
 			t.Errorf("%s: %s is %q, want %q", m.Name, k, env[k], v)

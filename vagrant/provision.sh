@@ -4,8 +4,9 @@
 #
 # The environment comes from the Vagrantfile: NODE_NAME, NODE_ROLE,
 # NODE_ADDRESS, NODE_ATTRIBUTES ("k=v k=v"), FIRST_MASTER (address), HOSTS
-# (lines for /etc/hosts), INIT_FLAGS (for the first master). SHARED (default /vagrant) holds bin/appliance and
-# carries the join tokens from the first master to the others.
+# (lines for /etc/hosts), CLUSTER, VIP (may be empty). SHARED (default /vagrant)
+# holds bin/appliance and carries the join tokens from the first master to the
+# others.
 set -eu
 
 SHARED=${SHARED:-/vagrant}
@@ -30,8 +31,11 @@ install_binary() {
 	mkdir -p "$(dirname "$APPLIANCE")"
 	install -m 755 "$SHARED/bin/appliance" "$APPLIANCE.new"
 	mv "$APPLIANCE.new" "$APPLIANCE" # a running node keeps its old file
-	UPDATED=yes
 	say "installed $APPLIANCE"
+	if systemctl is-active --quiet appliance; then
+		systemctl restart appliance # containers go on meanwhile
+		say "restarted with the new binary"
+	fi
 }
 
 write_hosts() {
@@ -48,38 +52,32 @@ write_hosts() {
 	say "wrote /etc/hosts"
 }
 
-# The marker, not the data directory, says that init or join went through.
-member() { [ -e "$DATA/.provisioned" ]; }
-done_once() { touch "$DATA/.provisioned"; }
+# The binary writes this file as the last act of init and join.
+member() { [ -e "$DATA/config.json" ]; }
 
-# A JSON string member of a flat object, without needing jq on the machine.
-field() { sed -n "s/.*\"$1\"[[:space:]]*:[[:space:]]*\"\([^\"]*\)\".*/\1/p" | head -n 1; }
-
+# Without --no-start, init and join install the systemd unit and start it.
 found_cluster() {
-	umask 077 # tokens are secrets
-	mkdir -p "$DATA"
-	if [ ! -s "$DATA/init.json" ]; then # there if this machine stopped just after init
-		# shellcheck disable=SC2086 # the flags are words
-		"$APPLIANCE" init --name "$NODE_NAME" --advertise "$NODE_ADDRESS" --no-start --json ${INIT_FLAGS:-} >"$DATA/init.json.new"
-		mv "$DATA/init.json.new" "$DATA/init.json"
-	fi
-	umask 022
-	done_once
+	set -- --name "$NODE_NAME" --advertise "$NODE_ADDRESS" --cluster "${CLUSTER:-appliance}"
+	[ -z "${VIP:-}" ] || set -- "$@" --vip "$VIP"
+	"$APPLIANCE" init "$@" --json >/dev/null # what it prints are secrets; tokens come below
 	say "made the cluster"
 }
 
+# Tokens live for a day; those in the folder are renewed before they are old.
 hand_out_tokens() {
-	[ -e "$DATA/init.json" ] || return 0
 	umask 077
 	mkdir -p "$JOIN"
 	for role in master agent; do
-		token=$(tr -d '\n' <"$DATA/init.json" | field "$role")
-		[ -n "$token" ] || die "init printed no token for role $role: see $DATA/init.json"
-		printf '%s\n' "$token" >"$JOIN/$role.new"
+		[ -z "$(find "$JOIN/$role" -size +0 -mmin -720 2>/dev/null)" ] || continue
+		"$APPLIANCE" token create --role "$role" --json | field token >"$JOIN/$role.new"
+		[ -s "$JOIN/$role.new" ] || die "'appliance token create --role $role' gave no token: look at 'journalctl -u appliance'"
 		mv "$JOIN/$role.new" "$JOIN/$role"
 	done
 	umask 022
 }
+
+# A string of a flat JSON object, without needing jq on the machine.
+field() { tr -d '\n' | sed -n "s/.*\"$1\"[[:space:]]*:[[:space:]]*\"\([^\"]*\)\".*/\1/p"; }
 
 join_cluster() {
 	waited=0
@@ -88,32 +86,22 @@ join_cluster() {
 		waited=$((waited + 1))
 		sleep 1
 	done
-	set -- --name "$NODE_NAME" --advertise "$NODE_ADDRESS" --role "$NODE_ROLE" --token "$(cat "$JOIN/$NODE_ROLE")" --no-start
+	set -- --name "$NODE_NAME" --advertise "$NODE_ADDRESS" --role "$NODE_ROLE" --token "$(cat "$JOIN/$NODE_ROLE")"
 	for attribute in ${NODE_ATTRIBUTES:-}; do
 		set -- "$@" --attribute "$attribute"
 	done
-	mkdir -p "$DATA"
 	"$APPLIANCE" join "$@" "$FIRST_MASTER:7600"
-	done_once
 	say "joined as $NODE_ROLE"
-}
-
-start_service() {
-	"$APPLIANCE" service install # writes the systemd unit; does nothing if it is there
-	systemctl enable --quiet appliance
-	if [ "${UPDATED:-}" = yes ] && systemctl is-active --quiet appliance; then
-		systemctl restart appliance # containers go on meanwhile
-		say "restarted with the new binary"
-	else
-		systemctl start appliance
-	fi
 }
 
 install_binary
 write_hosts
-if ! member; then
-	if [ "$NODE_ADDRESS" = "$FIRST_MASTER" ]; then found_cluster; else join_cluster; fi
+if member; then
+	systemctl start appliance
+elif [ "$NODE_ADDRESS" = "$FIRST_MASTER" ]; then
+	found_cluster
+else
+	join_cluster
 fi
 [ "$NODE_ADDRESS" != "$FIRST_MASTER" ] || hand_out_tokens
-start_service
 say "$NODE_NAME is ready"

@@ -29,8 +29,8 @@ type report struct {
 }
 
 // Applet runs this process as a part of a lab if it was started as one, and
-// then returns true (when the part ends) or does not return. Call it first in
-// main: before flags, before goroutines.
+// then does not return. Otherwise it returns false. Call it first in main:
+// before flags, before goroutines.
 func Applet() bool {
 	applet := os.Getenv(envApplet)
 	switch applet {
@@ -44,6 +44,7 @@ func Applet() bool {
 		json.NewEncoder(out).Encode(report{Error: err.Error()})
 		os.Exit(1)
 	}
+	os.Exit(0)
 	return true
 }
 

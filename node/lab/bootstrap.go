@@ -80,8 +80,11 @@ func (l *Lab) found(ctx context.Context, s *state, m vagrant.Machine) (tokens, e
 	if s.Machines[m.Name].Member {
 		return l.moreTokens(ctx, s, m)
 	}
-	args := []string{"init", "--name", m.Name, "--advertise", m.Address.String(), "--no-start", "--json"}
-	out, err := l.Output(ctx, m.Name, l.command(append(args, s.Cluster.Init...)...)...)
+	args := []string{"init", "--cluster", s.Cluster.Name, "--name", m.Name, "--advertise", m.Address.String(), "--no-start", "--json"}
+	if s.Cluster.VIP.IsValid() {
+		args = append(args, "--vip", s.Cluster.VIP.String())
+	}
+	out, err := l.Output(ctx, m.Name, l.command(args...)...)
 	if err != nil {
 		return t, err
 	}

@@ -41,7 +41,11 @@ var fakes = map[string]func(args []string) error{
 	"probe": fakeProbe,
 	"init": func(args []string) error {
 		fmt.Println(`{"join":{"master":"APPL1-m","agent":"APPL1-a"}}`)
-		return os.WriteFile(dataDir+"/args", []byte("init "+strings.Join(args, " ")), 0o600)
+		return fakeMember("init", args)
+	},
+	"token": func(args []string) error {
+		fmt.Printf("{\n  \"id\": \"7\",\n  \"token\": \"APPL1-%s\"\n}\n", args[2][:1]) // create --role ROLE
+		return nil
 	},
 	"up": func(args []string) error { // a lab command that a test can kill
 		var c vagrant.Cluster
@@ -52,14 +56,18 @@ var fakes = map[string]func(args []string) error{
 		_, err := Up(context.Background(), c, o)
 		return err
 	},
-	"service": func([]string) error { return nil },
 	"join": func(args []string) error {
 		address := args[len(args)-1]
 		if err := fakeProbe([]string{strings.Split(address, ":")[0]}); err != nil {
 			return err // as a real join needs the running master
 		}
-		return os.WriteFile(dataDir+"/args", []byte("join "+strings.Join(args, " ")), 0o600)
+		return fakeMember("join", args)
 	},
+}
+
+func fakeMember(verb string, args []string) error {
+	return errors.Join(os.WriteFile(dataDir+"/config.json", nil, 0o600),
+		os.WriteFile(dataDir+"/args", []byte(verb+" "+strings.Join(args, " ")), 0o600))
 }
 
 // fakeRun is the service: every run leaves a child behind, as containers are

@@ -22,7 +22,7 @@ func TestProvisioning(t *testing.T) {
 		must(t, l.Put(t.Context(), m.Name, "../../vagrant/provision.sh", shared+"/provision.sh", "755"))
 		must(t, l.Put(t.Context(), m.Name, os.Args[0], shared+"/bin/appliance", "755"))
 		stub := filepath.Join(t.TempDir(), "systemctl")
-		must(t, os.WriteFile(stub, []byte("#!/bin/sh\necho \"$@\" >>/run/systemctl\n"), 0o755))
+		must(t, os.WriteFile(stub, []byte("#!/bin/sh\necho \"$@\" >>/run/systemctl\n"), 0o755)) // says: active
 		must(t, l.Put(t.Context(), m.Name, stub, "/usr/local/bin/systemctl", "755"))
 	}
 	provision := func(m vagrant.Machine, env ...string) (int, string) {
@@ -45,17 +45,13 @@ func TestProvisioning(t *testing.T) {
 	if code, out := provision(ms3, "NODE_ROLE=boss"); code == 0 || !strings.Contains(out, "neither master nor agent") {
 		t.Errorf("unknown role: %d\n%s", code, out)
 	}
-	code, out := provision(mm1, "INIT_FLAGS=--vip 10.0.0.9")
+	code, out := provision(mm1, "CLUSTER=demo", "VIP=10.0.0.9")
 	if code != 0 || !strings.Contains(out, "made the cluster") || !strings.Contains(out, "mm1 is ready") {
 		t.Fatalf("first master: %d\n%s", code, out)
 	}
-	if args := read("mm1", dataDir+"/args"); args != "init --name mm1 --advertise "+mm1.Address.String()+" --no-start --json --vip 10.0.0.9" {
+	if args := read("mm1", dataDir+"/args"); args != "init --name mm1 --advertise "+mm1.Address.String()+" --cluster demo --vip 10.0.0.9 --json" {
 		t.Errorf("init got %q", args)
 	}
-	if got := read("mm1", "/run/systemctl"); got != "enable --quiet appliance\nstart appliance\n" {
-		t.Errorf("systemctl got %q", got)
-	}
-
 	token := filepath.Join(t.TempDir(), "agent")
 	must(t, os.WriteFile(token, []byte(read("mm1", shared+"/.vagrant-join/agent")), 0o600))
 	must(t, l.Put(t.Context(), "ms3", token, shared+"/.vagrant-join/agent", "600"))
@@ -64,7 +60,7 @@ func TestProvisioning(t *testing.T) {
 	if code, out := provision(ms3); code != 0 || !strings.Contains(out, "joined as agent") {
 		t.Fatalf("agent: %d\n%s", code, out)
 	}
-	want := "join --name ms3 --advertise " + ms3.Address.String() + " --role agent --token APPL1-a --no-start --attribute env=production --attribute disk=ssd " + mm1.Address.String() + ":7600"
+	want := "join --name ms3 --advertise " + ms3.Address.String() + " --role agent --token APPL1-a --attribute env=production --attribute disk=ssd " + mm1.Address.String() + ":7600"
 	if args := read("ms3", dataDir+"/args"); args != want {
 		t.Errorf("join got  %q\nwant %q", args, want)
 	}
@@ -81,9 +77,19 @@ func TestProvisioning(t *testing.T) {
 		if got := read(m.Name, dataDir+"/args"); got != "" {
 			t.Errorf("%s ran %q again", m.Name, got)
 		}
+		if got := read(m.Name, "/run/systemctl"); got != "start appliance\n" {
+			t.Errorf("%s: systemctl got %q", m.Name, got)
+		}
 		if again := read(m.Name, "/etc/hosts"); again != hosts {
 			t.Errorf("%s: hosts changed to\n%s", m.Name, again)
 		}
+	}
+
+	newer := filepath.Join(t.TempDir(), "appliance")
+	must(t, os.WriteFile(newer, []byte("#!/bin/sh\n"), 0o755))
+	must(t, l.Put(t.Context(), "ms3", newer, shared+"/bin/appliance", "755"))
+	if code, out := provision(ms3); code != 0 || !strings.Contains(out, "restarted with the new binary") {
+		t.Errorf("new binary: %d\n%s", code, out)
 	}
 }
 

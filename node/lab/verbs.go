@@ -43,10 +43,10 @@ type Verb struct {
 // reported by the command itself.
 type ExitError struct{ Code int }
 
-func (e ExitError) Error() string { return fmt.Sprintf("exit code %d", e.Code) }
+func (e *ExitError) Error() string { return fmt.Sprintf("exit code %d", e.Code) }
 
 // ExitCode is what the program should exit with.
-func (e ExitError) ExitCode() int { return e.Code }
+func (e *ExitError) ExitCode() int { return e.Code }
 
 // Done is the result of a verb that changes something.
 type Done struct {
@@ -165,7 +165,7 @@ func execVerb() Verb {
 			}
 			code, err := l.Exec(ctx, args[0], Command{Args: args[1:], Env: terminal(), Stdin: s.In, Stdout: s.Out, Stderr: s.Err, Signals: s.Signals})
 			if err == nil && code != 0 {
-				err = ExitError{code}
+				err = &ExitError{code}
 			}
 			return nil, err
 		},
