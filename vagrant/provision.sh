@@ -10,7 +10,7 @@
 set -eu
 
 SHARED=${SHARED:-/vagrant}
-JOIN=$SHARED/.vagrant-join
+JOIN=$SHARED/vagrant/.join
 APPLIANCE=/usr/local/bin/appliance
 DATA=/var/lib/appliance
 WAIT=${WAIT:-120} # seconds to wait for the first master's token

@@ -53,8 +53,8 @@ func TestProvisioning(t *testing.T) {
 		t.Errorf("init got %q", args)
 	}
 	token := filepath.Join(t.TempDir(), "agent")
-	must(t, os.WriteFile(token, []byte(read("mm1", shared+"/.vagrant-join/agent")), 0o600))
-	must(t, l.Put(t.Context(), "ms3", token, shared+"/.vagrant-join/agent", "600"))
+	must(t, os.WriteFile(token, []byte(read("mm1", shared+"/vagrant/.join/agent")), 0o600))
+	must(t, l.Put(t.Context(), "ms3", token, shared+"/vagrant/.join/agent", "600"))
 	must(t, l.Start(t.Context(), "mm1")) // what systemd would do
 	eventually(t, "mm1 serves", func() error { return reach(t, l, "ms3", "mm1") })
 	if code, out := provision(ms3); code != 0 || !strings.Contains(out, "joined as agent") {
