@@ -56,6 +56,9 @@ func LoopbackPull(next Authorizer) Authorizer {
 // pulls anonymously only if it gets a token.
 const anonymousToken = "anonymous"
 
+// tokenPrefix tells tokens of ours from other Bearer tokens.
+const tokenPrefix = "basic."
+
 // anonymous marks a request that came with the anonymous token.
 type anonymous struct{}
 
@@ -71,11 +74,11 @@ func normalizeAuthorization(r *http.Request) *http.Request {
 		r.Header.Del("Authorization")
 		return r
 	}
-	if pair, err := base64.RawURLEncoding.DecodeString(token); err == nil {
-		if user, secret, ok := strings.Cut(string(pair), ":"); ok {
-			r = r.Clone(r.Context())
-			r.SetBasicAuth(user, secret)
-		}
+	encoded, ours := strings.CutPrefix(token, tokenPrefix)
+	pair, err := base64.RawURLEncoding.DecodeString(encoded)
+	if user, secret, ok := strings.Cut(string(pair), ":"); ours && err == nil && ok {
+		r = r.Clone(r.Context())
+		r.SetBasicAuth(user, secret)
 	}
 	return r
 }
@@ -143,7 +146,7 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
 			s.fail(w, r, err)
 			return
 		}
-		token = base64.RawURLEncoding.EncodeToString([]byte(user + ":" + secret))
+		token = tokenPrefix + base64.RawURLEncoding.EncodeToString([]byte(user+":"+secret))
 	}
 	w.Header().Set("Content-Type", "application/json")
 	json.NewEncoder(w).Encode(map[string]any{"token": token, "access_token": token, "expires_in": 300})

@@ -60,11 +60,11 @@ func (c *cluster) start(o blob.Options) *node {
 		}
 		h.ServeHTTP(w, r)
 	}))
-	c.t.Cleanup(n.rpc.Close)
+	c.t.Cleanup(func() { n.rpc.Close() })
 	n.endpoint = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		registry.New(registry.Config{Blobs: n.service, Uploads: n.store, Index: &c.index, Authorize: registry.AllowAll}).ServeHTTP(w, r)
 	}))
-	c.t.Cleanup(n.endpoint.Close)
+	c.t.Cleanup(func() { n.endpoint.Close() })
 	c.t.Cleanup(func() { n.service.stop() })
 	return n
 }
@@ -464,10 +464,10 @@ func TestOverHTTP2(t *testing.T) {
 	c := newCluster(t, 2)
 	for _, m := range c.masters {
 		plain := m.rpc.Config.Handler
+		m.rpc.Close()
 		m.rpc = httptest.NewUnstartedServer(plain)
 		m.rpc.EnableHTTP2 = true
 		m.rpc.StartTLS()
-		t.Cleanup(m.rpc.Close)
 	}
 	agent := c.agent()
 	agent.service.Client = c.masters[0].rpc.Client()
