@@ -1,0 +1,102 @@
+package consul
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"appliance/discovery"
+	"appliance/node/model"
+	"appliance/raft/command"
+	"appliance/raft/state"
+)
+
+// Reaper ends sessions whose time is over or whose node or checks have failed.
+// Only the leader may run it.
+type Reaper struct {
+	Store    *state.Store
+	Catalog  *discovery.Watcher
+	Proposer command.Proposer
+	Log      *slog.Logger
+}
+
+// reapRetry is the pause after the log did not take a verdict, and the longest
+// pause at all.
+const (
+	reapRetry = time.Second
+	reapIdle  = time.Minute
+)
+
+// Run reaps until ctx ends. No session expires earlier than its TTL after Run
+// began: renewals may have failed while there was no leader.
+func (r *Reaper) Run(ctx context.Context) error {
+	began := time.Now()
+	for {
+		snap := r.Store.Snapshot()
+		t, changed := r.Catalog.View()
+		next := r.reap(ctx, snap, t, began)
+		if err := r.pause(ctx, snap, changed, next); err != nil {
+			return err
+		}
+	}
+}
+
+// reap ends what must end now and tells how long nothing else will.
+func (r *Reaper) reap(ctx context.Context, snap *state.Snapshot, t *discovery.Table, began time.Time) time.Duration {
+	next := reapIdle
+	for row := range state.Sessions.All(snap) {
+		now := time.Now()
+		why, left := verdict(t, row, now, began)
+		if why == "" {
+			next = min(next, left)
+			continue
+		}
+		inner, cancel := context.WithTimeout(ctx, writeTimeout)
+		_, err := command.Do(inner, r.Proposer, &command.DestroySession{ID: row.ID, At: now, IfModified: row.ModifyIndex})
+		cancel()
+		if err != nil {
+			next = min(next, reapRetry)
+		} else if r.Log != nil {
+			r.Log.Info("session ended", "session", row.ID, "name", row.Name, "node", row.Node, "why", why)
+		}
+	}
+	return next
+}
+
+// verdict says why a session must end, or how long its time still runs. A
+// session lives for twice its TTL after the last renewal, as in Consul: the
+// clocks of the node that took the renewal and of the leader may differ.
+func verdict(t *discovery.Table, row *model.Session, now, began time.Time) (why string, left time.Duration) {
+	if why := sessionEnds(t, row); why != "" {
+		return why, 0
+	}
+	if row.TTL <= 0 {
+		return "", reapIdle
+	}
+	last := row.RenewedAt
+	if began.After(last) {
+		last = began
+	}
+	left = last.Add(2 * row.TTL).Sub(now)
+	if left <= 0 {
+		return "the TTL is over", 0
+	}
+	return "", left
+}
+
+func (r *Reaper) pause(ctx context.Context, snap *state.Snapshot, changed <-chan struct{}, d time.Duration) error {
+	inner, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		snap.Wait(inner, state.Sessions.Name)
+	}()
+	select {
+	case <-done:
+	case <-changed:
+		cancel()
+		<-done
+	}
+	return ctx.Err()
+}
