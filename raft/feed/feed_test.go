@@ -137,6 +137,11 @@ func TestFollowerReadsItsOwnWrite(t *testing.T) {
 	if got := a.sm.Text(); len(got) != 11 {
 		t.Errorf("confirmed read misses a write: %v", got)
 	}
+	c.Leader().Stop(false)
+	rafttest.Put(t, r, "after the loss of the leader")
+	if got := a.sm.Text(); len(got) != 12 {
+		t.Errorf("after the loss: %v", got)
+	}
 }
 
 func TestRestartGoesOnFromDiskWithoutMasters(t *testing.T) {
