@@ -25,7 +25,7 @@ type checkRequest struct {
 	Header                         map[string][]string
 
 	// What this node does not run.
-	Args                                                   []string
+	Args, ScriptArgs                                       []string
 	Script, GRPC, UDP, H2PING, AliasNode, AliasService     string
 	DockerContainerID, OSService                           string
 	TLSSkipVerify, TCPUseTLS, DisableRedirects, GRPCUseTLS bool
