@@ -6,9 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
+
+	"appliance/registry/internal/idle"
 )
 
 // ErrUnauthorized: no credentials, or wrong ones; the client is challenged.
@@ -127,7 +130,7 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
 	}
 	user, secret, given := r.BasicAuth()
 	if r.Method == http.MethodPost {
-		r.Body = http.MaxBytesReader(w, r.Body, 64<<10) // a form with one password
+		r.Body = http.MaxBytesReader(w, io.NopCloser(idle.Body(w, r)), 64<<10) // a form with one password
 		switch grant := r.PostFormValue("grant_type"); grant {
 		case "password":
 			user, secret, given = r.PostFormValue("username"), r.PostFormValue("password"), true

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"appliance/registry/blob"
+	"appliance/registry/internal/idle"
 	"appliance/registry/ref"
 
 	"golang.org/x/sync/errgroup"
@@ -39,7 +40,7 @@ func (s *Server) getManifest(w http.ResponseWriter, r *http.Request, at route) e
 }
 
 func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, at route) error {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxManifest))
+	body, err := io.ReadAll(http.MaxBytesReader(w, io.NopCloser(idle.Body(w, r)), maxManifest))
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -15,12 +16,12 @@ func TestFromBinary(t *testing.T) {
 	os.WriteFile(source, []byte("package main\nfunc main() {}\n"), 0o600)
 	static := filepath.Join(dir, "static")
 	cmd := exec.Command("go", "build", "-o", static, source)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=arm64")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v %s", err, out)
 	}
 	spec, err := FromBinary(static)
-	if err != nil || spec.Architecture != "arm64" || !slices.Equal(spec.Config.Entrypoint, []string{"/static"}) {
+	if err != nil || spec.Architecture != runtime.GOARCH || !slices.Equal(spec.Config.Entrypoint, []string{"/static"}) {
 		t.Fatalf("%+v %v", spec, err)
 	}
 	if _, err := Build(t.Context(), spec, newLayout(t)); err != nil {

@@ -121,7 +121,7 @@ func TestPushAndPull(t *testing.T) {
 }
 
 func TestPushGoesOnAfterFaults(t *testing.T) {
-	const size = 6 << 20
+	const size = 3 << 20
 	for name, fault := range map[string]func(n int, w http.ResponseWriter, r *http.Request, next http.Handler) bool{
 		"connection cut in the middle of a chunk": func(n int, w http.ResponseWriter, r *http.Request, next http.Handler) bool {
 			if r.Method == "PATCH" && r.ContentLength > 1<<20 && n <= 2 {

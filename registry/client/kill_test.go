@@ -46,7 +46,7 @@ func TestPushSurvivesKillNine(t *testing.T) {
 		}
 	}
 
-	const size = 96 << 20
+	const size = 40 << 20
 	m, root := image(size)
 	c := &Client{Base: "http://" + address}
 	killed, first, again := false, int64(0), int64(-1)
