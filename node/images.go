@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"strings"
 	"time"
 
@@ -121,6 +122,22 @@ func (x imageIndex) Tag(ctx context.Context, repo, tag string, d ref.Digest) err
 
 func (x imageIndex) Untag(ctx context.Context, repo, tag string) error {
 	return x.propose(ctx, &command.DeleteTag{Repo: repo, Name: tag})
+}
+
+// wanted yields the blobs that the index refers to.
+func (x imageIndex) wanted(ctx context.Context) iter.Seq[ref.Digest] {
+	return func(yield func(ref.Digest) bool) {
+		for m := range state.Manifests.All(x.store.Snapshot()) {
+			if ctx.Err() != nil || !yield(ref.Digest(m.Digest)) {
+				return
+			}
+			for _, d := range m.Blobs {
+				if !yield(ref.Digest(d)) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // propose translates failures into the registry's words.

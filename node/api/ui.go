@@ -22,8 +22,10 @@ import (
 var web embed.FS
 
 var pages = template.Must(template.New("").Funcs(template.FuncMap{
-	"join":  func(list []string) string { return strings.Join(list, ", ") },
-	"short": func(d string) string { return strings.TrimPrefix(d, "sha256:")[:min(12, len(strings.TrimPrefix(d, "sha256:")))] },
+	"join": func(list []string) string { return strings.Join(list, ", ") },
+	"short": func(d string) string {
+		return strings.TrimPrefix(d, "sha256:")[:min(12, len(strings.TrimPrefix(d, "sha256:")))]
+	},
 	"since": func(t time.Time) string { return age(time.Since(t)) },
 	"ms": func(d model.Duration) string {
 		if d == 0 {

@@ -1,0 +1,27 @@
+// Command appliance turns a few Linux machines into a production cluster for
+// containers. It is also every helper process of a node: which one is decided
+// by the environment, before the command line is looked at.
+package main
+
+import (
+	"os"
+
+	"appliance/cmd/cli"
+	"appliance/nfs/mount"
+	"appliance/node/agent"
+	"appliance/node/lab"
+	"appliance/node/runtime/containerd"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	// Each applet looks whether this execution is meant for it and does not
+	// return if so.
+	lab.Applet()
+	agent.Applet()
+	containerd.Applet()
+	mount.Applet()
+	os.Exit(cli.Main(version, os.Args[1:]))
+}

@@ -1,0 +1,170 @@
+package cli
+
+import (
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"appliance/cmd/cli/ui"
+	"appliance/node/api"
+	"appliance/node/model"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) tokenCmd() *cobra.Command {
+	cmd := &cobra.Command{Use: "token", Short: "Make, list and revoke join tokens and API tokens"}
+	cmd.AddCommand(a.tokenCreateCmd(), look(a, "list", "List the tokens, without their secrets", at("/tokens"), func(p *ui.Printer, list []api.TokenView) {
+		p.Row("ID", "KIND", "NAME", "CREATED", "EXPIRES", "USED BY")
+		for _, t := range list {
+			expires := "never"
+			if !t.Expires.IsZero() {
+				expires = t.Expires.Local().Format(time.DateTime)
+			}
+			p.Row(t.ID, t.Kind, ui.Or(t.Name+t.Role), ui.Since(t.Created), expires, ui.Or(t.UsedBy))
+		}
+	}), &cobra.Command{Use: "revoke ID", Short: "Revoke a token", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+		c, err := a.client()
+		if err != nil {
+			return err
+		}
+		return c.Delete(cmd.Context(), "/tokens/"+url.PathEscape(args[0]))
+	}})
+	return cmd
+}
+
+func (a *app) tokenCreateCmd() *cobra.Command {
+	var req api.TokenRequest
+	var role string
+	var ttl time.Duration
+	cmd := &cobra.Command{
+		Use:   "create",
+		Short: "Make a join token (--role) or an API token (--name)",
+		Example: `  appliance token create --role agent --ttl 1h
+  appliance token create --name ci --deploy test --push`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			path := "/tokens/api"
+			if role != "" {
+				path = "/tokens/join"
+			} else if req.Name == "" {
+				return model.Errorf(model.CodeInvalid, "a token needs --role (to join machines) or --name (to use the API)")
+			}
+			req.Role, req.TTL = model.Role(role), model.Duration(ttl)
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			var out api.Token
+			if err := c.Post(cmd.Context(), path, &req, &out); err != nil {
+				return err
+			}
+			return a.show(out, func(p *ui.Printer) { p.Line("%s", out.Token) })
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&role, "role", "", "join token for a master or an agent")
+	f.BoolVar(&req.SingleUse, "single-use", false, "a join token that works once")
+	f.StringVar(&req.Name, "name", "", "API token with this name")
+	f.BoolVar(&req.Policy.Operator, "operator", false, "may do everything")
+	f.BoolVar(&req.Policy.Read, "read", false, "may read")
+	f.StringSliceVar(&req.Policy.Deploy, "deploy", nil, "may deploy into these environments")
+	f.BoolVar(&req.Policy.Push, "push", false, "may push images")
+	f.DurationVar(&ttl, "ttl", 0, "how long it is valid (default: join tokens 24h, API tokens for ever)")
+	return cmd
+}
+
+func (a *app) envCmd() *cobra.Command {
+	cmd := &cobra.Command{Use: "env", Short: "List and make environments"}
+	var e model.Environment
+	create := &cobra.Command{
+		Use: "create NAME", Short: "Make or change an environment", Args: cobra.ExactArgs(1),
+		Example: "  appliance env create staging --selector env=staging",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			e.Name = args[0]
+			var out model.Environment
+			return c.Post(cmd.Context(), "/environments", &e, &out)
+		},
+	}
+	create.Flags().StringToStringVar(&e.Selector, "selector", nil, "attributes that its nodes have (default env=NAME)")
+	create.Flags().BoolVar(&e.RequireReceipt, "require-receipt", false, "take promotions only with a passing receipt")
+	cmd.AddCommand(create, look(a, "list", "List the environments", at("/environments"), func(p *ui.Printer, list []model.Environment) {
+		p.Row("ENVIRONMENT", "NODES WITH", "NEEDS RECEIPT")
+		for _, e := range list {
+			p.Row(e.Name, attributes(e.Selector), e.RequireReceipt)
+		}
+	}))
+	return cmd
+}
+
+func (a *app) drainCmd() *cobra.Command {
+	var off bool
+	cmd := &cobra.Command{
+		Use: "drain NODE", Short: "Move all instances off a node and keep new ones away", Args: cobra.ExactArgs(1),
+		Example: "  appliance drain ms1\n  appliance drain ms1 --off",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			var n model.Node
+			if err := c.Post(cmd.Context(), "/drain", api.DrainRequest{Node: args[0], Drain: !off}, &n); err != nil {
+				return err
+			}
+			return a.show(n, func(p *ui.Printer) {
+				if off {
+					p.Line("%s takes instances again", n.Name)
+				} else {
+					p.Line("%s is draining; watch it with: appliance ps --node %s", n.Name, n.Name)
+				}
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&off, "off", false, "take instances again")
+	return cmd
+}
+
+// kvCmd speaks the Consul dialect, which the API socket answers too.
+func (a *app) kvCmd() *cobra.Command {
+	cmd := &cobra.Command{Use: "kv", Short: "Read and write the key-value store"}
+	run := func(method string, body func(args []string) io.Reader, query string) func(*cobra.Command, []string) error {
+		return func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			var in io.Reader
+			if body != nil {
+				in = body(args)
+			}
+			out, err := c.consul(cmd.Context(), method, "/v1/kv/"+strings.TrimPrefix(args[0], "/")+query, in)
+			if err != nil {
+				return err
+			}
+			if method == http.MethodGet {
+				_, err = a.out.Write(out)
+			}
+			return err
+		}
+	}
+	cmd.AddCommand(
+		&cobra.Command{Use: "get KEY", Short: "Print the value of a key", Args: cobra.ExactArgs(1), RunE: run(http.MethodGet, nil, "?raw")},
+		&cobra.Command{Use: "put KEY VALUE", Short: "Set a key; VALUE - reads standard input", Args: cobra.ExactArgs(2),
+			RunE: run(http.MethodPut, func(args []string) io.Reader {
+				if args[1] == "-" {
+					return os.Stdin
+				}
+				return strings.NewReader(args[1])
+			}, "")},
+		&cobra.Command{Use: "rm KEY", Short: "Remove a key", Args: cobra.ExactArgs(1), RunE: run(http.MethodDelete, nil, "")},
+		&cobra.Command{Use: "list PREFIX", Short: "List the keys below a prefix, as JSON", Args: cobra.ExactArgs(1), RunE: run(http.MethodGet, nil, "?keys")},
+	)
+	return cmd
+}

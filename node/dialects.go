@@ -1,0 +1,204 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+
+	"appliance/discovery/check"
+	"appliance/discovery/consul"
+	"appliance/discovery/dns"
+	"appliance/node/api"
+	"appliance/raft/command"
+	"appliance/raft/state"
+	"appliance/sched/marathon"
+)
+
+// The ports of the dialects, as their clients expect them.
+const (
+	portConsul   = "8500"
+	portDNS      = "8600"
+	portMarathon = "8080"
+	portMesos    = "5050"
+)
+
+// dialects are the handlers that several ports share.
+type dialects struct {
+	consul   http.Handler
+	marathon http.Handler
+	mesos    http.Handler
+	own      http.Handler // API and web pages
+}
+
+func (n *Node) makeDialects(admission command.Proposer) dialects {
+	runner := check.New(check.Config{Store: n.store, Proposer: n.proposer, Node: n.cfg.Name, Log: n.log})
+	n.part("checks", runner.Run)
+	d := dialects{
+		consul: consul.New(consul.Config{Store: n.store, Catalog: n.catalog, Proposer: n.proposer, Checks: runner, ReadIndex: n.core.ReadIndex,
+			Leader: n.core.leader, Authorize: n.access.Dialect, NodeID: n.cfg.ID, Node: n.cfg.Name, Addr: n.cfg.Advertise, Version: n.version, Log: n.log}),
+		marathon: n.guarded(&marathon.Server{Store: n.store, Proposer: admission, NewID: func() string { return lower(rand.Text()[:12]) }, Log: n.log,
+			Leader: func() string { return n.leaderHostPort(portMarathon) }}),
+	}
+	own := http.NewServeMux()
+	own.Handle(api.Prefix+"/", n.api.Handler())
+	own.Handle("/ui/", n.api.UI())
+	own.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/ui/", http.StatusFound) })
+	d.own = own
+	return d
+}
+
+// guarded asks for the right to write where a dialect does not ask itself.
+func (n *Node) guarded(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		write := r.Method != http.MethodGet && r.Method != http.MethodHead
+		if err := n.access.Dialect(r, write); err != nil {
+			w.Header().Set("WWW-Authenticate", `Basic realm="appliance"`)
+			http.Error(w, err.Error(), http.StatusUnauthorized)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// with serves the own pages below their paths and a dialect everywhere else.
+func (d dialects) with(dialect http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch p := r.URL.Path; {
+		case p == "/" && (dialect == nil || r.Method == http.MethodGet), strings.HasPrefix(p, "/ui/"), strings.HasPrefix(p, api.Prefix+"/"):
+			d.own.ServeHTTP(w, r)
+		case dialect != nil:
+			dialect.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// socketHandler serves the unix socket: everything, told apart by path.
+func (n *Node) socketHandler(admission command.Proposer) http.Handler {
+	n.dialects = n.makeDialects(admission)
+	d := n.dialects
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch p := r.URL.Path; {
+		case strings.HasPrefix(p, "/v1/"):
+			d.consul.ServeHTTP(w, r)
+		case strings.HasPrefix(p, "/v2/apps"), strings.HasPrefix(p, "/v2/deployments"), p == "/ping":
+			d.marathon.ServeHTTP(w, r)
+		default:
+			d.own.ServeHTTP(w, r)
+		}
+	})
+}
+
+func (n *Node) openDialects(context.Context) error {
+	ports := map[string]http.Handler{portConsul: n.dialects.with(n.dialects.consul)}
+	if n.voter != nil {
+		ports[portMarathon] = n.dialects.with(n.dialects.marathon)
+		ports[portMesos] = n.dialects.with(n.dialects.mesos)
+	}
+	for port, h := range ports {
+		ln, err := listen(":"+port, "an API")
+		if err != nil {
+			return err
+		}
+		n.part("port "+port, func(ctx context.Context) error { return serve(ctx, n.httpServer(h), ln) })
+	}
+	return nil
+}
+
+// leaderHostPort is a dialect's address on the leader, "" if there is none.
+func (n *Node) leaderHostPort(port string) string {
+	leader := state.Nodes.Get(n.store.Snapshot(), n.core.leader())
+	if leader == nil {
+		return ""
+	}
+	return net.JoinHostPort(leader.Addr, port)
+}
+
+// loopbackTLS lets the registry's port speak TLS too, for clients that insist.
+func (n *Node) loopbackTLS() *tls.Config {
+	return &tls.Config{GetCertificate: n.keys.GetCertificate, MinVersion: tls.VersionTLS12}
+}
+
+func (n *Node) openDNS(context.Context) error {
+	cfg := dns.Config{Catalog: n.catalog, Hosts: n.routeAddrs, Recursors: recursors(), Log: n.log}
+	cfg.Addrs = []string{net.JoinHostPort(n.cfg.Advertise, portDNS), net.JoinHostPort("127.0.0.1", portDNS)}
+	srv, err := dns.New(cfg)
+	if err != nil {
+		return err
+	}
+	n.part("DNS", srv.Run)
+	if !n.cfg.DNS53 {
+		return nil
+	}
+	cfg.Addrs = []string{net.JoinHostPort(n.cfg.Advertise, "53"), "127.0.0.1:53"}
+	low, err := dns.New(cfg)
+	if err != nil {
+		n.log.Info("DNS answers on port 8600 only", "because", err)
+		return nil
+	}
+	n.part("DNS on 53", low.Run)
+	return nil
+}
+
+// routeAddrs resolves the host names of routes to where the proxies are: the
+// VIP, or this node if there is none.
+func (n *Node) routeAddrs(name string) ([]netip.Addr, bool) {
+	table := n.proxy.Table()
+	if table == nil {
+		return nil, false
+	}
+	if r, ok := table.Match(name, "/"); !ok || r.Host == "*" {
+		return nil, false
+	}
+	addr := n.cfg.Advertise
+	for c := range state.Clusters.All(n.store.Snapshot()) {
+		if c.VIP != "" {
+			addr = c.VIP
+		}
+	}
+	ip, err := netip.ParseAddr(addr)
+	return []netip.Addr{ip}, err == nil
+}
+
+// nameservers are given to containers: this node, if it answers on port 53.
+func (n *Node) nameservers() []string {
+	if !n.cfg.DNS53 {
+		return nil
+	}
+	return []string{n.cfg.Advertise}
+}
+
+// recursors are the machine's own name servers, without itself.
+func recursors() []string {
+	conf, err := readResolvConf("/etc/resolv.conf")
+	if err != nil {
+		return nil
+	}
+	return conf
+}
+
+// readResolvConf returns the name servers of a resolv.conf(5) that are not on
+// this machine's loopback.
+func readResolvConf(path string) ([]string, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for line := range strings.Lines(string(raw)) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 || fields[0] != "nameserver" {
+			continue
+		}
+		if ip := net.ParseIP(fields[1]); ip != nil && !ip.IsLoopback() {
+			out = append(out, fields[1])
+		}
+	}
+	return out, nil
+}

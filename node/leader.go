@@ -1,0 +1,121 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"os"
+	"time"
+
+	"appliance/node/model"
+	"appliance/raft"
+	"appliance/raft/command"
+	"appliance/raft/state"
+	"appliance/sched"
+)
+
+// openLeader registers what only the leader does.
+func (n *Node) openLeader(context.Context) error {
+	if n.voter == nil {
+		return nil
+	}
+	if n.founding() && !n.voter.HasState() {
+		if err := n.voter.Bootstrap([]raft.Server{{ID: n.cfg.ID, Addr: n.cfg.wireAddr(), Voter: true}}); err != nil {
+			return err
+		}
+	}
+	n.voter.OnLeadership(n.birth)
+	n.voter.OnLeadership(n.keepVoters)
+	n.voter.OnLeadership(func(ctx context.Context) { _ = n.scheduler().Run(ctx) }) // ends with ctx only
+	return nil
+}
+
+// founding reports whether the cluster's first entry is still to be written.
+func (n *Node) founding() bool {
+	_, err := os.Stat(n.cfg.dir(birthFile))
+	return err == nil
+}
+
+// birth writes the first entries of a new cluster's log, once.
+func (n *Node) birth(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := n.writeBirthEntries(ctx)
+		if err == nil {
+			return
+		}
+		n.log.Error("the cluster's first entry cannot be written, trying again", "err", err)
+		pause(ctx, time.Second)
+	}
+}
+
+func (n *Node) writeBirthEntries(ctx context.Context) error {
+	first, err := readBirth(n.cfg)
+	if first == nil || err != nil {
+		return err
+	}
+	now := time.Now().UTC()
+	var known *model.Error
+	if _, err := command.Do(ctx, n.proposer, first); err != nil && !(errors.As(err, &known) && known.Code == model.CodeConflict) {
+		return err
+	}
+	self := n.self(ctx)
+	self.JoinedAt, self.Status, self.StatusSince = now, model.NodeReady, now
+	if _, err := command.Do(ctx, n.proposer, &command.RegisterNode{Node: self, At: now}); err != nil {
+		return err
+	}
+	return os.Remove(n.cfg.dir(birthFile))
+}
+
+// votersEvery is how often the leader looks for masters to take in. Changes
+// of the node table wake it earlier.
+const votersEvery = time.Second
+
+// keepVoters makes voters of the masters that run, and drops those that were
+// replaced or removed.
+func (n *Node) keepVoters(ctx context.Context) {
+	for ctx.Err() == nil {
+		snap := n.store.Snapshot()
+		n.alignVoters(ctx, snap)
+		wait, cancel := context.WithTimeout(ctx, votersEvery)
+		_ = snap.Wait(wait, state.Nodes.Name)
+		cancel()
+	}
+}
+
+func (n *Node) alignVoters(ctx context.Context, snap *state.Snapshot) {
+	servers, err := n.voter.Servers()
+	if err != nil || n.founding() {
+		return
+	}
+	have := map[string]raft.Server{}
+	for _, s := range servers {
+		have[s.ID] = s
+		if state.Nodes.Get(snap, s.ID) == nil && s.ID != n.cfg.ID {
+			n.note("a master that is no node any more leaves the log", s.ID, n.voter.RemoveServer(ctx, s.ID))
+		}
+	}
+	for _, m := range n.gossip.Members() {
+		node := state.Nodes.Get(snap, m.ID)
+		if node == nil || node.Role != model.RoleMaster || !m.Alive {
+			continue
+		}
+		addr := withPort(node.Addr)
+		if s, ok := have[m.ID]; ok && s.Voter && s.Addr == addr {
+			continue
+		}
+		n.note("a master joins the log", node.Name, n.voter.EnsureVoter(ctx, m.ID, addr))
+	}
+}
+
+func (n *Node) note(what, who string, err error) {
+	if err != nil {
+		n.log.Warn(what+" failed, trying again", "master", who, "err", err)
+		return
+	}
+	n.log.Info(what, "master", who)
+}
+
+func (n *Node) scheduler() *sched.Loop {
+	return &sched.Loop{Store: n.store, Proposer: n.proposer, Self: n.cfg.ID, NewID: func() string { return lower(rand.Text()[:8]) },
+		Log: n.log, Liveness: n.gossip, Receipts: n.receipts, EnsureVolume: n.volumes.ensure}
+}
