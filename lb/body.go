@@ -65,10 +65,7 @@ func (b *body) prepare(x *exchange) bool {
 	b.data = make([]byte, b.length)
 	_ = b.rc.SetReadDeadline(time.Now().Add(stallLimit)) // unsupported only in tests with recorders
 	if _, err := io.ReadFull(r.Body, b.data); err != nil {
-		x.cancel()
-		x.out.status, x.wrote = http.StatusRequestTimeout, true
-		x.w.Header().Set("Connection", "close")
-		x.w.WriteHeader(http.StatusRequestTimeout)
+		x.unfinished()
 		return false
 	}
 	_ = b.rc.SetReadDeadline(time.Time{})
@@ -85,7 +82,8 @@ type sender struct {
 	u       *upstream
 	proceed chan bool // answer to Expect
 	done    chan struct{}
-	err     error // after done
+	ended   atomic.Bool // the client's side is read to its end
+	err     error       // after done
 }
 
 func (x *exchange) send(u *upstream) *sender {
@@ -156,6 +154,7 @@ func (s *sender) copy(w io.Writer) error {
 		case err == io.EOF && s.x.body.length >= 0 && total < s.x.body.length:
 			return errClientBody
 		case err == io.EOF:
+			s.ended.Store(true)
 			return s.x.body.rc.SetReadDeadline(time.Time{}) // the server now watches for the client leaving
 		case err != nil:
 			var tooLarge *http.MaxBytesError
@@ -177,7 +176,9 @@ func (s *sender) stop() bool {
 		case s.proceed <- false:
 		default:
 		}
-		_ = s.x.body.rc.SetReadDeadline(time.Unix(1, 0)) // wakes a blocked read
+		if !s.ended.Load() {
+			_ = s.x.body.rc.SetReadDeadline(time.Unix(1, 0)) // wakes a blocked read
+		}
 		s.u.Close()
 		<-s.done
 	}

@@ -11,7 +11,9 @@ import (
 
 const (
 	// maxAttempts and retryWindow bound the work that one request may cause: a
-	// few stale connections and dead backends can be stepped over, no more.
+	// few stale connections and dead backends can be stepped over, no more. The
+	// window opens at the first failure, for that may come late: when the node
+	// dies under a long request.
 	maxAttempts = 8
 	retryWindow = 3 * time.Second
 	roundPause  = 50 * time.Millisecond // before asking the same backends again
@@ -51,6 +53,12 @@ type failure struct {
 }
 
 func (x *exchange) serve() {
+	if x.r.Context().Err() != nil {
+		// Stopping a body that has just ended by itself (sender.stop) makes the
+		// server take the connection for closed, in all its later requests. If it is
+		// really closed, writing will tell.
+		x.r = x.r.WithContext(context.WithoutCancel(x.r.Context()))
+	}
 	live := x.p.live.Load()
 	if x.r.Method == http.MethodConnect {
 		x.page(http.StatusMethodNotAllowed, "Method not allowed", "This is a reverse proxy: CONNECT has no target here.")
@@ -87,6 +95,7 @@ func (x *exchange) attempts() {
 	var tried []*target
 	var again *target // ask this one once more, on a new connection
 	timeout := connectTimeout
+	var failing time.Time
 	for n := 0; ; n++ {
 		t := again
 		if t == nil {
@@ -110,7 +119,6 @@ func (x *exchange) attempts() {
 		}
 		x.target = t
 		f := x.attempt(t, again != nil, timeout)
-		t.end()
 		if f == nil {
 			return
 		}
@@ -124,7 +132,10 @@ func (x *exchange) attempts() {
 			x.cancel()
 			return
 		}
-		if f.sent && !x.replayable() || x.body.started() || n+1 >= maxAttempts || time.Since(x.start) > retryWindow {
+		if failing.IsZero() {
+			failing = time.Now()
+		}
+		if f.sent && !x.replayable() || x.body.started() || n+1 >= maxAttempts || time.Since(failing) > retryWindow {
 			x.fail(f.err)
 			return
 		}
@@ -154,6 +165,7 @@ func (x *exchange) pause(d time.Duration) bool {
 
 // attempt asks one target. nil means that the client has its answer.
 func (x *exchange) attempt(t *target, fresh bool, timeout time.Duration) *failure {
+	defer t.end() // also when a response is aborted
 	if x.route.Options.H2C && x.upgrade() == "" {
 		return x.attemptH2(t)
 	}
@@ -257,12 +269,21 @@ func (x *exchange) unavailable(s Service) {
 	noBackend(x.w, x.r, s)
 }
 
-// cancel ends an exchange whose client left.
+// cancel ends an exchange whose client left. Returning without a response
+// would make net/http send an empty 200.
 func (x *exchange) cancel() {
 	x.out.canceled = true
 	if !x.wrote {
 		x.out.status = 0
+		panic(http.ErrAbortHandler)
 	}
+}
+
+// unfinished answers a client that stopped in the middle of its body.
+func (x *exchange) unfinished() {
+	x.out.canceled = true
+	x.w.Header().Set("Connection", "close")
+	x.page(http.StatusRequestTimeout, "Request unfinished", "The request body did not arrive whole.")
 }
 
 // fail answers 502 or 504.
@@ -272,7 +293,7 @@ func (x *exchange) fail(err error) {
 	case errors.As(err, &tooLarge):
 		x.page(http.StatusRequestEntityTooLarge, "Request too large", "The limit of this route is exceeded.")
 	case errors.Is(err, errClientBody):
-		x.cancel()
+		x.unfinished()
 	case isTimeout(err):
 		x.out.failed = true
 		x.page(http.StatusGatewayTimeout, "The app did not answer in time",

@@ -490,6 +490,24 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+func TestEndlessResponseHeadIsCut(t *testing.T) {
+	in := startIngress(t, Server{})
+	b, _ := backend(t, "a", func(w http.ResponseWriter, r *http.Request) {
+		c, _, _ := http.NewResponseController(w).Hijack()
+		defer c.Close()
+		io.WriteString(c, "HTTP/1.1 200 OK\r\n")
+		for {
+			if _, err := io.WriteString(c, "X-More: "+strings.Repeat("x", 1000)+"\r\n"); err != nil {
+				return
+			}
+		}
+	})
+	in.route(t, Options{}, b)
+	if code, _ := in.do(t, in.request(t, "POST", "/", nil)); code != 502 {
+		t.Errorf("got %d", code)
+	}
+}
+
 func TestSlowAppGets504(t *testing.T) {
 	in := startIngress(t, Server{})
 	release := make(chan struct{})
@@ -522,6 +540,29 @@ func TestCutResponseIsCutForTheClient(t *testing.T) {
 		t.Error("a response cut short must not look whole")
 	}
 	wait(t, "count", func() bool { return in.Counts().Services["svc"].Total().Failed == 1 })
+	wait(t, "end of flight", func() bool { return in.InFlight("a") == 0 })
+}
+
+func TestClientThatStopsInItsBodyGetsNoSuccess(t *testing.T) {
+	in := startIngress(t, Server{})
+	b, _ := backend(t, "a", func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+	})
+	in.route(t, Options{}, b)
+	for _, size := range []int{10, replayLimit + 10} {
+		c, err := net.Dial("tcp", in.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: app\r\nContent-Length: %d\r\n\r\nhalf", size)
+		c.(*net.TCPConn).CloseWrite()
+		got, _ := io.ReadAll(c)
+		if strings.HasPrefix(string(got), "HTTP/1.1 2") {
+			t.Errorf("half a body of %d was answered with %q", size, got)
+		}
+		wait(t, "end of flight", func() bool { return in.InFlight("a") == 0 })
+	}
 }
 
 func TestServerSentEventsArriveAtOnce(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"os"
 	"strconv"
@@ -106,6 +107,8 @@ func (x *exchange) writeHead(w *bufio.Writer) {
 
 // readHead reads up to the final response head, passing interim ones on.
 func (x *exchange) readHead(u *upstream, s *sender) (*http.Response, error) {
+	u.left = maxHead
+	defer func() { u.left = math.MaxInt64 }()
 	for range maxInterim {
 		resp, err := http.ReadResponse(u.br, x.r)
 		if err != nil {

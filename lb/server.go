@@ -39,29 +39,19 @@ type Server struct {
 // Run serves until ctx ends, then stops accepting, lets requests in flight end,
 // and returns. The error is that of a listener that broke.
 func (s *Server) Run(ctx context.Context) error {
-	var protocols http.Protocols
-	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(true)
-	protocols.SetUnencryptedHTTP2(s.H2C)
-	log := s.Log
-	if log == nil {
-		log = slog.Default()
-	}
-	srv := &http.Server{
-		Handler:           s.Handler,
-		ReadHeaderTimeout: cmp.Or(s.headerTimeout, headerTimeout),
-		IdleTimeout:       clientIdle,
-		MaxHeaderBytes:    maxHeaderBytes,
-		Protocols:         &protocols,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		TLSConfig:         &tls.Config{GetCertificate: s.GetCertificate, MinVersion: tls.VersionTLS12},
-	}
+	// One http.Server for each listener: a shared one sets up HTTP/2 in whichever
+	// Serve comes first, and loses TLS connections that come before that is done.
+	var servers []*http.Server
 	fail := make(chan error, 2)
 	var wg sync.WaitGroup
 	if s.HTTP != nil {
+		srv := s.server()
+		servers = append(servers, srv)
 		wg.Go(func() { fail <- srv.Serve(limit(s.HTTP)) })
 	}
 	if s.TLS != nil {
+		srv := s.server()
+		servers = append(servers, srv)
 		wg.Go(func() { fail <- srv.ServeTLS(limit(s.TLS), "", "") })
 	}
 	var err error
@@ -71,14 +61,38 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainLimit)
 	defer cancel()
-	if srv.Shutdown(stop) != nil {
-		srv.Close()
+	for _, srv := range servers {
+		wg.Go(func() {
+			if srv.Shutdown(stop) != nil {
+				srv.Close()
+			}
+		})
 	}
 	wg.Wait()
 	if errors.Is(err, http.ErrServerClosed) {
 		err = nil
 	}
 	return err
+}
+
+func (s *Server) server() *http.Server {
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(s.H2C)
+	log := s.Log
+	if log == nil {
+		log = slog.Default()
+	}
+	return &http.Server{
+		Handler:           s.Handler,
+		ReadHeaderTimeout: cmp.Or(s.headerTimeout, headerTimeout),
+		IdleTimeout:       clientIdle,
+		MaxHeaderBytes:    maxHeaderBytes,
+		Protocols:         &protocols,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		TLSConfig:         &tls.Config{GetCertificate: s.GetCertificate, MinVersion: tls.VersionTLS12},
+	}
 }
 
 // limit bounds the connections of a listener and how long their peers may

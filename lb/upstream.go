@@ -3,6 +3,7 @@ package lb
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"net"
 	"syscall"
 	"time"
@@ -29,12 +30,15 @@ const (
 	freshLimit = time.Second
 	maxIdle    = 256 // connections kept per target
 	ioBuffer   = 4 << 10
+	// maxHead bounds a response head; a backend gone mad must not fill memory.
+	maxHead = 256 << 10
 )
 
 // upstream is one HTTP/1.1 connection to a target. One request owns it at a
 // time; nothing reads it while idle, so a request costs no goroutine switch.
 type upstream struct {
 	net.Conn
+	left   int64 // bytes that may be read at present
 	br     *bufio.Reader
 	bw     *bufio.Writer
 	since  time.Time // idle since
@@ -45,7 +49,8 @@ type upstream struct {
 }
 
 func newUpstream(c net.Conn) *upstream {
-	u := &upstream{Conn: c, br: bufio.NewReaderSize(c, ioBuffer), bw: bufio.NewWriterSize(c, ioBuffer)}
+	u := &upstream{Conn: c, bw: bufio.NewWriterSize(c, ioBuffer)}
+	u.br = bufio.NewReaderSize(u, ioBuffer)
 	if sc, ok := c.(syscall.Conn); ok {
 		u.raw, _ = sc.SyscallConn()
 	}
@@ -56,6 +61,18 @@ func newUpstream(c net.Conn) *upstream {
 		return true
 	}
 	return u
+}
+
+var errHead = fmt.Errorf("response head is larger than %d bytes", maxHead)
+
+// Read is what br reads through.
+func (u *upstream) Read(p []byte) (int, error) {
+	if u.left <= 0 {
+		return 0, errHead
+	}
+	n, err := u.Conn.Read(p[:min(int64(len(p)), u.left)])
+	u.left -= int64(n)
+	return n, err
 }
 
 // alive reports whether an idle connection is neither closed by the server nor
