@@ -147,7 +147,18 @@ func (c *Client) renew() {
 type request struct {
 	build func(*ops)
 	parse func(*results) error
-	// retryable statuses are handled by parse's caller; see do.
+}
+
+// doOpen is do for requests that use an open file. Once the file's locks are lost, also while the
+// request is retried, the answer is EIO.
+func (c *Client) doOpen(i Interrupt, s *openState, r request) error {
+	build := r.build
+	r.build = func(o *ops) {
+		if o.lost = s.lost.Load(); !o.lost {
+			build(o)
+		}
+	}
+	return c.do(i, r)
 }
 
 // do sends a request and retries until there is a final answer. Errors are syscall.Errno,
@@ -231,6 +242,10 @@ func (c *Client) attempt(i Interrupt, r request) (gen uint64, err error) {
 		c.gate.RUnlock()
 	}
 	o := c.newOps(s, r.build)
+	if o.lost {
+		release()
+		return gen, syscall.EIO
+	}
 	s.seq++
 	rep, err := c.exchange(i, o)
 	if errors.Is(err, syscall.EINTR) { // the slot is in use until the server has answered

@@ -29,7 +29,7 @@ func (f *File) Read(i Interrupt, off uint64, buf []byte) (int, error) {
 func (f *File) readOnce(i Interrupt, s *openState, off uint64, buf []byte) (n int, eof bool, err error) {
 	// buf belongs to the caller, who may be gone when an interrupted request is answered.
 	var data []byte
-	err = f.c.do(i, request{func(o *ops) {
+	err = f.c.doOpen(i, s, request{func(o *ops) {
 		o.putfh(s.fh)
 		o.op(proto.OpRead)
 		s.sid.Encode(&o.e)
@@ -97,7 +97,7 @@ func (f *File) writeOnce(i Interrupt, off uint64, data []byte) error {
 	}
 	var kept []byte
 	n := len(data)
-	err = f.c.do(i, request{func(o *ops) {
+	err = f.c.doOpen(i, s, request{func(o *ops) {
 		at := encodeWrite(o, s, off, data, proto.Unstable)
 		kept = o.e.B[at : at+n]
 	}, func(r *results) error {
@@ -148,7 +148,7 @@ func (f *File) Append(i Interrupt, data []byte) error {
 	for len(data) > 0 {
 		n := min(len(data), proto.MaxIO)
 		var verf [8]byte
-		err := f.c.do(i, request{func(o *ops) { encodeWrite(o, s, proto.AppendOffset, data[:n], proto.FileSync) }, func(r *results) error {
+		err := f.c.doOpen(i, s, request{func(o *ops) { encodeWrite(o, s, proto.AppendOffset, data[:n], proto.FileSync) }, func(r *results) error {
 			_, err := parseWrite(r, &verf)
 			return err
 		}})
@@ -187,7 +187,7 @@ func (f *File) Commit(i Interrupt) error {
 
 // commitOnce commits the first n pending writes; all is false when the server has lost some.
 func (f *File) commitOnce(i Interrupt, s *openState, n int) (all bool, err error) {
-	err = f.c.do(i, request{func(o *ops) {
+	err = f.c.doOpen(i, s, request{func(o *ops) {
 		o.putfh(s.fh)
 		o.op(proto.OpCommit)
 		o.e.U64(0)
@@ -226,7 +226,7 @@ func (f *File) resend(i Interrupt, s *openState, n int) error {
 		f.mu.Lock()
 		w := f.pending[k]
 		f.mu.Unlock()
-		err := f.c.do(i, request{func(o *ops) { encodeWrite(o, s, w.off, w.data, proto.Unstable) }, f.noteResent(k)})
+		err := f.c.doOpen(i, s, request{func(o *ops) { encodeWrite(o, s, w.off, w.data, proto.Unstable) }, f.noteResent(k)})
 		if err != nil {
 			return err
 		}

@@ -70,7 +70,7 @@ func (f *File) Lock(i Interrupt, owner string, r lockrange.Range) error {
 	if err != nil {
 		return err
 	}
-	err = f.c.do(i, request{func(o *ops) { s.encodeLock(o, f.c.clientID, owner, r, false) }, f.noteLock(owner, r)})
+	err = f.c.doOpen(i, s, request{func(o *ops) { s.encodeLock(o, f.c.clientID, owner, r, false) }, f.noteLock(owner, r)})
 	if errors.Is(err, proto.ErrDenied) {
 		return syscall.EAGAIN
 	}
@@ -109,7 +109,7 @@ func (f *File) Unlock(i Interrupt, owner string, rng lockrange.Range) error {
 	if err := f.Commit(i); err != nil {
 		return err
 	}
-	err := f.c.do(i, request{func(o *ops) {
+	err := f.c.doOpen(i, s, request{func(o *ops) {
 		o.putfh(s.fh)
 		o.op(proto.OpLocku)
 		o.e.U32(proto.WriteLock)
@@ -165,7 +165,7 @@ func (f *File) TestLock(i Interrupt, owner string, rng lockrange.Range) (held lo
 	if err != nil {
 		return held, false, err
 	}
-	err = f.c.do(i, request{func(o *ops) {
+	err = f.c.doOpen(i, s, request{func(o *ops) {
 		o.putfh(s.fh)
 		o.op(proto.OpLockt)
 		o.e.U32(lockKind(rng))

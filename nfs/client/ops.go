@@ -13,6 +13,7 @@ type ops struct {
 	n     uint32
 	count int // offset of the operation count
 	seq   bool
+	lost  bool // the file's locks are lost: do not send
 }
 
 // newOps starts a COMPOUND; s nil means one without SEQUENCE.

@@ -250,6 +250,9 @@ func (c *Client) reclaimFile(i Interrupt, f *File) error {
 		}
 	}
 	s.late = false
+	if s.lost.Load() {
+		return nil // another client may have written since: sending now would undo that
+	}
 	for k := range pending {
 		err := c.locked(i, func(o *ops) { encodeWrite(o, s, pending[k].off, pending[k].data, proto.Unstable) }, f.noteResent(k))
 		if restart(err) {

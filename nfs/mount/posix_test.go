@@ -44,6 +44,7 @@ func wantContent(t *testing.T, path, want string) {
 
 // TestPOSIX checks file system semantics; a changes things, b is another host that looks.
 func TestPOSIX(t *testing.T) {
+	t.Parallel()
 	v := newVolume(t)
 	a, b := v.mount(1), v.mount(2)
 	tests := []struct {
@@ -258,9 +259,19 @@ func attributes(t *testing.T, a, b string) {
 
 func largeDir(t *testing.T, a, b string) {
 	const n = 2000
-	for i := range n {
-		must(t, unix.Mknod(fmt.Sprintf("%s/file-%04d", a, i), unix.S_IFIFO|0o644, 0))
+	var wg sync.WaitGroup
+	for w := range 16 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for i := w; i < n; i += 16 {
+				if err := unix.Mknod(fmt.Sprintf("%s/file-%04d", a, i), unix.S_IFIFO|0o644, 0); err != nil {
+					t.Error(err)
+				}
+			}
+		}()
 	}
+	wg.Wait()
 	es, err := os.ReadDir(b)
 	must(t, err)
 	if len(es) != n {
@@ -274,7 +285,8 @@ func largeDir(t *testing.T, a, b string) {
 }
 
 func removeAll(t *testing.T, a, b string) {
-	for i := range 300 {
+	const n = 120
+	for i := range n {
 		must(t, os.WriteFile(fmt.Sprintf("%s/%d", a, i), nil, 0o644))
 	}
 	d, err := os.Open(b)
@@ -282,17 +294,17 @@ func removeAll(t *testing.T, a, b string) {
 	defer d.Close()
 	seen := 0
 	for {
-		names, err := d.Readdirnames(7)
+		batch, err := d.Readdirnames(7)
 		if err == io.EOF {
 			break
 		}
 		must(t, err)
-		for _, n := range names {
-			must(t, os.Remove(filepath.Join(a, n)))
+		for _, name := range batch {
+			must(t, os.Remove(filepath.Join(a, name)))
 			seen++
 		}
 	}
-	if seen != 300 {
+	if seen != n {
 		t.Fatalf("saw %d", seen)
 	}
 }
@@ -477,6 +489,7 @@ func executable(t *testing.T, a, b string) {
 }
 
 func TestMountIdempotentAndUnmount(t *testing.T) {
+	t.Parallel()
 	v := newVolume(t)
 	d := v.mount(1)
 	s := v.spec(1)
@@ -514,6 +527,7 @@ func TestMountIdempotentAndUnmount(t *testing.T) {
 }
 
 func TestMountRefused(t *testing.T) {
+	t.Parallel()
 	v := newVolume(t)
 	v.mount(1)
 	s := v.spec(2)
@@ -531,6 +545,7 @@ func TestMountRefused(t *testing.T) {
 
 // TestKillWhileServerAway checks that a hard mount does not keep a process from being killed.
 func TestKillWhileServerAway(t *testing.T) {
+	t.Parallel()
 	v := newVolume(t)
 	d := v.mount(1)
 	must(t, os.WriteFile(d+"/f", []byte("x"), 0o644))

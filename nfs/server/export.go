@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -153,20 +154,27 @@ func (x *export) expire(c *client) {
 	x.dropClient(c)
 }
 
-func (x *export) fence(owner string) error {
+// fence expires all clients of a host: our FUSE mounts, whose owner starts with its id, and its
+// kernel client, whose owner is "Linux NFSv4.1 <id>/<host name>" once the id is its identifier.
+func (x *export) fence(id string) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if c := x.owners[owner]; c != nil {
-		x.expire(c)
+	for _, owner := range x.vol.Clients() {
+		if owner != id && !strings.HasPrefix(owner, id+"/") && !strings.Contains(owner, " "+id+"/") {
+			continue
+		}
+		if c := x.owners[owner]; c != nil {
+			x.expire(c)
+		}
+		lsn, err := x.vol.RemoveClient(owner)
+		if err == nil {
+			err = x.vol.Wait(lsn)
+		}
+		if err != nil {
+			return fmt.Errorf("fence %s from volume %s: %w", id, x.name, err)
+		}
+		delete(x.reclaim, owner)
 	}
-	lsn, err := x.vol.RemoveClient(owner)
-	if err == nil {
-		err = x.vol.Wait(lsn)
-	}
-	if err != nil {
-		return fmt.Errorf("fence %s from volume %s: %w", owner, x.name, err)
-	}
-	delete(x.reclaim, owner)
 	x.maybeEndGrace()
 	return nil
 }

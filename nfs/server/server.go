@@ -279,7 +279,7 @@ func (s *Server) Fence(volume, clientID string) error {
 // connection ends or ctx is done. It owns and closes c.
 func (s *Server) Serve(ctx context.Context, c net.Conn, peer string) error {
 	defer c.Close()
-	c.SetDeadline(s.o.Now().Add(helloTimeout))
+	c.SetDeadline(time.Now().Add(helloTimeout))
 	volume, err := rpc.ReadHello(c)
 	if err != nil {
 		return err
