@@ -68,6 +68,7 @@ type wireConfig struct {
 	Priority  uint8
 	Addr      string
 	NoPreempt bool
+	Lease     string // file that stands for the cluster's log; "" is no fencing
 }
 
 func (c *nodeConfig) UnmarshalJSON(b []byte) error {
@@ -77,7 +78,54 @@ func (c *nodeConfig) UnmarshalJSON(b []byte) error {
 		Name: "test", Interface: "eth0", VRID: 51, Priority: w.Priority, NoPreempt: w.NoPreempt,
 		Addresses: []netip.Prefix{netip.MustParsePrefix(w.Addr)},
 	}
+	if w.Lease != "" {
+		c.Instance.Lease = &fileLease{path: w.Lease, me: fmt.Sprint(w.Priority)}
+	}
 	return err
+}
+
+// fileLease keeps "holder until" in a locked file that all nodes see.
+type fileLease struct{ path, me string }
+
+const leaseTerm = 600 * time.Millisecond
+
+func (l *fileLease) edit(change func(holder string, until time.Time) (string, time.Time)) error {
+	f, err := os.OpenFile(l.path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		return err
+	}
+	var holder string
+	var ns int64
+	fmt.Fscan(f, &holder, &ns) // empty at first
+	holder, until := change(holder, time.Unix(0, ns))
+	f.Truncate(0)
+	_, err = f.WriteAt([]byte(fmt.Sprint(holder, " ", until.UnixNano())), 0)
+	return err
+}
+
+func (l *fileLease) Acquire(context.Context, string) (ok bool, until time.Time, err error) {
+	now := time.Now()
+	until = now.Add(leaseTerm)
+	err = l.edit(func(holder string, end time.Time) (string, time.Time) {
+		if ok = holder == l.me || now.After(end); ok {
+			return l.me, until
+		}
+		return holder, end
+	})
+	return ok, until, err
+}
+
+func (l *fileLease) Release(context.Context, string) error {
+	return l.edit(func(holder string, end time.Time) (string, time.Time) {
+		if holder == l.me {
+			end = time.Unix(1, 0)
+		}
+		return holder, end
+	})
 }
 
 // runProbe pings an address every 2 ms and prints the time of each answer.

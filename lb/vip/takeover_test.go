@@ -114,6 +114,36 @@ func TestOneHolderOnAHealthyLink(t *testing.T) {
 	}
 }
 
+func TestLeaseFencesAcrossACutLink(t *testing.T) {
+	l := newLink(t, "a", "b")
+	a, b := l.hosts["a"], l.hosts["b"]
+	lease := filepath.Join(t.TempDir(), "lease")
+	a.node(wireConfig{Priority: 200, Addr: vip4, Lease: lease})
+	b.node(wireConfig{Priority: 100, Addr: vip4, Lease: lease})
+	wait(t, "election", 5*time.Second, func() bool { return a.holds(vip4) })
+	both := func(d time.Duration) {
+		t.Helper()
+		for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+			if a.holds(vip4) && b.holds(vip4) {
+				t.Fatal("two holders in spite of the lease")
+			}
+		}
+	}
+	// Both links stay up, but nothing passes between: only the lease knows.
+	l.ip(l.hub, "link set br0 down")
+	both(1500 * time.Millisecond)
+	if !a.holds(vip4) {
+		t.Error("the holder of the lease let go")
+	}
+	l.ip(l.hub, "link set br0 up")
+	a.signal(syscall.SIGTERM)
+	wait(t, "handover", 5*time.Second, func() bool { return b.holds(vip4) })
+	both(200 * time.Millisecond)
+	a.cmd.Wait()
+	a.node(wireConfig{Priority: 200, Addr: vip4, Lease: lease})
+	wait(t, "better node to be yielded to", 5*time.Second, func() bool { return a.holds(vip4) && !b.holds(vip4) })
+}
+
 // Nodes of ours and Debian's keepalived elect one holder together, and hear
 // each other's departure.
 func TestInteropKeepalived(t *testing.T) {
