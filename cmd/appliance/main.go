@@ -17,11 +17,11 @@ import (
 var version = "dev"
 
 func main() {
-	// Each applet looks whether this execution is meant for it and does not
-	// return if so.
-	lab.Applet()
-	agent.Applet()
-	containerd.Applet()
-	mount.Applet()
+	// Each applet looks whether this execution is meant for it.
+	for _, applet := range []func() bool{lab.Applet, agent.Applet, containerd.Applet, mount.Applet} {
+		if applet() {
+			return
+		}
+	}
 	os.Exit(cli.Main(version, os.Args[1:]))
 }

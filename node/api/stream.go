@@ -56,7 +56,7 @@ func progress(snap *state.Snapshot, id string) *Progress {
 	if d == nil {
 		return nil
 	}
-	p := &Progress{Deployment: d, Done: d.State != model.DeploymentRunning, Waiting: state.Waiting.Get(snap, d.App)}
+	p := &Progress{Deployment: d, Done: d.State != model.DeploymentRunning, Waiting: named(snap, state.Waiting.Get(snap, d.App))}
 	for t := range state.Tasks.By(snap, "app", d.App) {
 		if t.Live() || t.Status.At.After(d.StartedAt) {
 			p.Tasks = append(p.Tasks, taskView(snap, t))

@@ -89,7 +89,7 @@ func (s *Server) appViews(snap *state.Snapshot, tasks bool) []AppView {
 
 func (s *Server) appView(snap *state.Snapshot, a *model.App, withTasks bool) AppView {
 	_, name := model.SplitAppID(a.ID)
-	v := AppView{App: a, Name: name, Waiting: state.Waiting.Get(snap, a.ID), Deploying: state.Deployments.Get(snap, a.Deployment)}
+	v := AppView{App: a, Name: name, Waiting: named(snap, state.Waiting.Get(snap, a.ID)), Deploying: state.Deployments.Get(snap, a.Deployment)}
 	if rel := state.Releases.Get(snap, model.ReleaseKey(a.ID, a.Release)); rel != nil {
 		v.Image, v.Digest = rel.Spec.Image, rel.Digest
 		v.Hosts = Hosts(rel)
@@ -279,6 +279,19 @@ func lastEvents(snap *state.Snapshot, limit int) []*model.Event {
 
 func (s *Server) environments(_ *http.Request, snap *state.Snapshot) (any, error) {
 	return slices.Collect(state.Environments.All(snap)), nil
+}
+
+// named replaces node ids by names in an explanation, for people.
+func named(snap *state.Snapshot, w *model.Waiting) *model.Waiting {
+	if w == nil {
+		return nil
+	}
+	out := *w
+	out.Refusals = slices.Clone(w.Refusals)
+	for i := range out.Refusals {
+		out.Refusals[i].Node = nodeName(snap, out.Refusals[i].Node)
+	}
+	return &out
 }
 
 // Why is the answer of GET /why: what is wrong with an app and what to do.
