@@ -36,7 +36,7 @@ type Config struct {
 	OCIRuntime string
 	// Subnet for bridged containers; zero: the first free of a few.
 	Network network.Config
-	Log     *slog.Logger
+	Log     *slog.Logger `json:"-"`
 }
 
 // maxRun leaves room for "/s/" and 64 hex digits in a socket address.

@@ -7,6 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
+
 	"appliance/node/runtime"
 	"appliance/node/runtime/runtimetest"
 )
@@ -57,11 +60,30 @@ func nothingLeft(t *testing.T, cfg Config) {
 	}
 	runtimetest.Eventually(t, "no shim runs", func() bool { return len(shims(t)) == 0 })
 	for _, pattern := range []string{cfg.exits() + "/*", cfg.files() + "/*", cfg.fifos() + "/*", cfg.shims() + "/*", cfg.runc() + "/*/*",
-		cfg.Run + "/netns/*", cfg.state() + "/io.containerd.runtime.v2.task/appliance/*", "/sys/class/net/appl*",
-		"/sys/fs/cgroup/*/appliance/" + cfg.Node + "/*/", "/sys/fs/cgroup/appliance/" + cfg.Node + "/*/"} {
+		cfg.Run + "/netns/*", cfg.state() + "/io.containerd.runtime.v2.task/appliance/*", "/sys/fs/cgroup/*/appliance/" + cfg.Node + "/*/", "/sys/fs/cgroup/appliance/" + cfg.Node + "/*/"} {
 		if left, _ := filepath.Glob(pattern); len(left) > 0 {
 			t.Error("left:", left)
 		}
+	}
+	links, err := netlink.LinkList()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range links {
+		if strings.HasPrefix(l.Attrs().Name, "appl") {
+			t.Error("link left:", l.Attrs().Name)
+		}
+	}
+	nft, err := nftables.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables, err := nft.ListTables()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tb := range tables {
+		t.Error("nftables table left:", tb.Name)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,8 +36,9 @@ type Runtime struct {
 	owned  sync.WaitGroup
 	locks  keyLocks
 
-	mu      sync.Mutex
-	started chan struct{} // closed and replaced at each Start: wakes Waits
+	mu       sync.Mutex
+	started  chan struct{}   // closed and replaced at each Start: wakes Waits
+	starting map[string]bool // between the marker and the task
 }
 
 var _ runtime.Runtime = (*Runtime)(nil)
@@ -57,7 +59,7 @@ func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("containerd driver: %w", err)
 	}
-	r := &Runtime{cfg: cfg, bootID: strings.TrimSpace(string(bootID)), started: make(chan struct{}), snapshotter: "overlayfs"}
+	r := &Runtime{cfg: cfg, bootID: strings.TrimSpace(string(bootID)), started: make(chan struct{}), starting: map[string]bool{}, snapshotter: "overlayfs"}
 	defer func() {
 		if err != nil {
 			r.closeEngine()
@@ -89,6 +91,11 @@ func (r *Runtime) connect(ctx context.Context) (err error) {
 		r.srv, r.client, err = startEmbedded(r.cfg)
 		return err
 	}
+	if conn, err := net.DialTimeout("unix", r.cfg.Address, dialTimeout); err != nil {
+		return runtime.Fail(runtime.ErrUnavailable, err, "containerd at %s", r.cfg.Address)
+	} else if err := conn.Close(); err != nil { // gRPC would try again for long
+		return runtime.Fail(runtime.ErrUnavailable, err, "containerd at %s", r.cfg.Address)
+	}
 	r.client, err = client.New(r.cfg.Address, client.WithDefaultNamespace(Namespace), client.WithTimeout(dialTimeout))
 	if err != nil {
 		return runtime.Fail(runtime.ErrUnavailable, err, "containerd at %s", r.cfg.Address)
@@ -113,6 +120,7 @@ func (r *Runtime) recover(ctx context.Context) error {
 	}
 	var errs []error
 	errs = append(errs, r.net.Recover(live))
+	r.removeDeadSockets()
 	entries, _ := os.ReadDir(r.cfg.files())
 	for _, e := range entries {
 		if !live[e.Name()] {

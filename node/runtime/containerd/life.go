@@ -37,6 +37,9 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 			return runtime.Fail(nil, err, "start container %s", id)
 		}
 	}
+	r.setStarting(id, true)
+	defer r.wakeWaiters()
+	defer r.setStarting(id, false)
 	if err := markStarted(r.cfg.exits(), id, time.Now()); err != nil {
 		return runtime.Fail(nil, err, "start container %s", id)
 	}
@@ -44,7 +47,6 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 		// Not started after all: another Start may succeed.
 		return errors.Join(startError(err, id), removeFile(startedPath(r.cfg.exits(), id)))
 	}
-	r.wakeWaiters()
 	return nil
 }
 
@@ -167,7 +169,7 @@ func (r *Runtime) reap(ctx context.Context, id string) (runtime.Exit, error) {
 		return st.Exit, err
 	}
 	if !st.Exit.Known {
-		return st.Exit, nil
+		return st.Exit, r.settle(ctx, id)
 	}
 	if err := writeExit(r.cfg.exits(), id, st.Exit); err != nil {
 		return st.Exit, runtime.Fail(nil, err, "record exit of container %s", id)
@@ -278,6 +280,9 @@ func (r *Runtime) Remove(ctx context.Context, id string) error {
 		if ignoreNotFound(err) != nil {
 			return wrap(err, "remove container %s", id)
 		}
+	}
+	if err := r.settle(ctx, id); err != nil {
+		return runtime.Fail(nil, err, "remove container %s", id)
 	}
 	if err := r.discard(ctx, id); err != nil {
 		return runtime.Fail(nil, err, "remove container %s", id)

@@ -86,7 +86,29 @@ func (r *Runtime) status(ctx context.Context, c client.Container, info container
 		st.State = runtime.StateExited
 		return st, nil
 	}
-	return st, r.taskStatus(ctx, c, &st)
+	// The marker was read before this; a Start in between shows in one of them.
+	if r.isStarting(spec.ID) {
+		st.State = runtime.StateCreated
+		return st, nil
+	}
+	err = r.taskStatus(ctx, c, &st)
+	return st, err
+}
+
+func (r *Runtime) isStarting(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.starting[id]
+}
+
+func (r *Runtime) setStarting(id string, on bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if on {
+		r.starting[id] = true
+	} else {
+		delete(r.starting, id)
+	}
 }
 
 func (r *Runtime) taskStatus(ctx context.Context, c client.Container, st *runtime.Status) error {
@@ -106,7 +128,7 @@ func (r *Runtime) taskStatus(ctx context.Context, c client.Container, st *runtim
 		return nil
 	}
 	st.State = runtime.StateCreated
-	if !st.Started.IsZero() {
+	if !st.Started.IsZero() && !startedAt(r.cfg.exits(), st.ID).IsZero() {
 		st.State = runtime.StateExited // nobody saw how
 	}
 	return nil

@@ -27,20 +27,37 @@ func makeNetns(path string) error {
 	}
 	f.Close()
 	errc := make(chan error, 1)
-	go func() {
-		// The thread enters the new namespace and is never unlocked: it dies
-		// with the goroutine rather than serve others from the wrong network.
-		goruntime.LockOSThread()
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		if err == nil {
-			err = unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
-		}
-		errc <- err
-	}()
+	go func() { errc <- bindNewNetns(path) }()
 	if err := <-errc; err != nil {
 		return fmt.Errorf("make network namespace: %w", err)
 	}
 	return nil
+}
+
+// bindNewNetns takes its thread into a new namespace and back.
+func bindNewNetns(path string) error {
+	const own = "/proc/thread-self/ns/net"
+	goruntime.LockOSThread()
+	home, err := os.Open(own)
+	if err != nil {
+		goruntime.UnlockOSThread()
+		return err
+	}
+	defer home.Close()
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		goruntime.UnlockOSThread()
+		return err
+	}
+	err = unix.Mount(own, path, "", unix.MS_BIND, "")
+	// A thread that cannot go back stays locked and dies with the goroutine
+	// rather than serve others from the wrong network. It should not come to
+	// that: children of this process may be tied to the thread's life.
+	if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back == nil {
+		goruntime.UnlockOSThread()
+	} else {
+		err = errors.Join(err, back)
+	}
+	return err
 }
 
 func removeNetns(path string) error {

@@ -31,7 +31,7 @@ type Config struct {
 	// Subnet is the bridge's IPv4 network, /16 to /29; zero: the subnet of
 	// the bridge when it exists, else the first free of 172.29.0-15.0/24.
 	Subnet netip.Prefix
-	Log    *slog.Logger
+	Log    *slog.Logger `json:"-"`
 }
 
 // Network is the node's container network. It is safe for concurrent use.

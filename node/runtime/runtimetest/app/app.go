@@ -33,7 +33,7 @@ func init() {
 	commands = map[string]command{
 		"exit": exit, "run": run, "stubborn": stubborn, "signals": signals, "env": env, "say": say, "lines": lines,
 		"write": write, "read": read, "hog": hog, "spin": spin, "listen": listen, "dial": dial, "cat": cat, "hostname": hostname,
-		"id": id,
+		"id": id, "later": later,
 	}
 }
 
@@ -59,6 +59,16 @@ func number(args []string, i int) int {
 }
 
 func exit(_ context.Context, _ *Proc, args []string) int { return number(args, 0) }
+
+// later exits with a code after so many milliseconds.
+func later(ctx context.Context, _ *Proc, args []string) int {
+	select {
+	case <-ctx.Done():
+		return 137
+	case <-time.After(time.Duration(number(args, 0)) * time.Millisecond):
+		return number(args, 1)
+	}
+}
 
 // run waits for SIGTERM and leaves politely.
 func run(ctx context.Context, p *Proc, _ []string) int {
