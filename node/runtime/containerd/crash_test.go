@@ -149,3 +149,45 @@ func TestCrash(t *testing.T) {
 		t.Errorf("after its shim's death: %+v, %v", exit, err)
 	}
 }
+
+// TestSweep ends a node whose agent is dead, without an engine.
+func TestSweep(t *testing.T) {
+	cfg := testConfig(t)
+	agent := startAgent(t, cfg)
+	if err := agent.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = agent.Wait()
+	if len(shims(t)) == 0 {
+		t.Fatal("no shim survived its agent")
+	}
+	if err := Sweep(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if left := shims(t); len(left) > 0 {
+		t.Error("shims left:", left)
+	}
+	if left := cgroupDirs(cfg.cgroup()); len(left) > 0 {
+		t.Error("cgroups left:", left)
+	}
+	if b, _ := os.ReadFile("/proc/self/mountinfo"); strings.Contains(string(b), cfg.Run+"/") {
+		t.Error("mounts are left")
+	}
+	if err := os.RemoveAll(cfg.Run); err != nil {
+		t.Error(err)
+	}
+	rt, err := Open(t.Context(), cfg) // the data directory alone is a good start
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rt.Close()
+	list, err := rt.List(t.Context(), nil)
+	if err != nil || len(list) != 4 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	for _, st := range list {
+		if err := rt.Remove(t.Context(), st.ID); err != nil {
+			t.Error(err)
+		}
+	}
+}
