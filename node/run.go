@@ -19,6 +19,7 @@ import (
 	"appliance/node/api"
 	"appliance/node/model"
 	"appliance/node/pki"
+	"appliance/node/priority"
 	"appliance/node/runtime"
 	"appliance/node/wire"
 	"appliance/raft"
@@ -87,7 +88,10 @@ func Run(ctx context.Context, cfg Config, version, level string) error {
 	if err := lvl.UnmarshalText([]byte(level)); err != nil {
 		return model.Errorf(model.CodeInvalid, "there is no log level %q", level).Try("use debug, info, warn or error")
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: lvl})).With("node", cfg.Name)
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: lvl})).With("host", cfg.Name)
+	if err := priority.Raise(); err != nil {
+		log.Warn("this node runs at normal priority; a busy machine may delay its heartbeats", "err", err)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	n := &Node{cfg: cfg, version: version, log: log, done: ctx.Done()}

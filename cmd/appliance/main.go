@@ -10,6 +10,7 @@ import (
 	"appliance/nfs/mount"
 	"appliance/node/agent"
 	"appliance/node/lab"
+	"appliance/node/priority"
 	"appliance/node/runtime/containerd"
 )
 
@@ -17,6 +18,11 @@ import (
 var version = "dev"
 
 func main() {
+	if role := os.Getenv(agent.AppletEnv); role != "" {
+		// A helper process was started by a node, whose raised priority is not
+		// for it nor for the containers below it.
+		_ = priority.Normal() // a normal one remains if this fails
+	}
 	// Each applet looks whether this execution is meant for it.
 	for _, applet := range []func() bool{lab.Applet, agent.Applet, containerd.Applet, mount.Applet} {
 		if applet() {
