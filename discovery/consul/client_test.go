@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -54,11 +55,13 @@ func start(t testing.TB, change func(*consul.Config)) *agent {
 	if change != nil {
 		change(&cfg)
 	}
-	srv := httptest.NewServer(consul.New(cfg))
+	srv := httptest.NewUnstartedServer(consul.New(cfg))
+	srv.Config.BaseContext = func(net.Listener) context.Context { return ctx }
+	srv.Start()
 	t.Cleanup(func() {
+		cancel() // ends blocking queries, those that a client repeats too
 		srv.CloseClientConnections()
 		srv.Close()
-		cancel()
 		<-done
 		<-done
 	})
@@ -500,6 +503,7 @@ func TestLock(t *testing.T) {
 	if _, err := a.client.Session().Destroy(p.Session, nil); err != nil {
 		t.Fatal(err)
 	}
+	time.Sleep(5 * time.Millisecond) // past the lock delay; the client would try again after 5 s
 	third := must[*api.Lock](t)(a.client.LockOpts(opts()))
 	if _, err := third.Lock(nil); err != nil {
 		t.Fatal(err)

@@ -20,7 +20,7 @@ type registerRequest struct {
 	NodeMeta          map[string]string
 	Service           *serviceRequest
 	Check             *catalogCheck
-	Checks            []*catalogCheck
+	Checks            []catalogCheck
 	SkipNodeUpdate    bool
 }
 
@@ -63,12 +63,15 @@ func (s *Server) registration(req registerRequest) ([]command.Command, error) {
 	}
 	checks := req.Checks
 	if req.Check != nil {
-		checks = append(checks, req.Check)
+		checks = append(checks, *req.Check)
 	}
 	for _, c := range checks {
 		row := model.ExternalCheck{
 			Node: first(c.Node, req.Node), ID: first(c.CheckID, c.Name), Name: c.Name, Service: c.ServiceID, Status: first(c.Status, "critical"),
 			Notes: c.Notes, Output: c.Output, Type: c.Type, UpdatedAt: time.Now(),
+		}
+		if row.ID == "" {
+			return nil, fail(http.StatusBadRequest, "Must provide the id or the name of a check")
 		}
 		if row.Node != req.Node {
 			return nil, fail(http.StatusBadRequest, "check node \""+row.Node+"\" does not match node \""+req.Node+"\"")

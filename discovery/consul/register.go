@@ -1,6 +1,7 @@
 package consul
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"reflect"
@@ -102,7 +103,7 @@ type serviceRequest struct {
 	Meta              map[string]string
 	Weights           *struct{ Passing, Warning int }
 	Check             *checkRequest
-	Checks            []*checkRequest
+	Checks            []checkRequest
 	Kind              string
 }
 
@@ -138,10 +139,11 @@ func (s *Server) agentRegisterService(w http.ResponseWriter, r *http.Request) er
 	}
 	checks := req.Checks
 	if req.Check != nil {
-		checks = append([]*checkRequest{req.Check}, checks...)
+		checks = append([]checkRequest{*req.Check}, checks...)
 	}
 	cmd := &command.RegisterService{Service: svc, ReplaceChecks: r.URL.Query().Has("replace-existing-checks")}
-	for i, c := range checks {
+	for i := range checks {
+		c := &checks[i]
 		id := "service:" + svc.ID
 		if len(checks) > 1 {
 			id += ":" + strconv.Itoa(i+1)
@@ -266,10 +268,12 @@ func (s *Server) heartbeat(r *http.Request, id, status, output string) error {
 	if s.cfg.Checks == nil {
 		return fail(http.StatusInternalServerError, "This node runs no checks")
 	}
-	if err := s.cfg.Checks.Update(r.Context(), id, status, output); err != nil {
+	ctx, cancel := context.WithTimeout(r.Context(), writeTimeout)
+	defer cancel()
+	if err := s.cfg.Checks.Update(ctx, id, status, output); err != nil {
 		return writeError(err)
 	}
-	return s.cfg.Catalog.Fresh(r.Context())
+	return s.cfg.Catalog.Fresh(ctx)
 }
 
 func (s *Server) agentServiceMaintenance(w http.ResponseWriter, r *http.Request) error {
