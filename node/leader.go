@@ -76,6 +76,7 @@ func (n *Node) keepVoters(ctx context.Context) {
 	for ctx.Err() == nil {
 		snap := n.store.Snapshot()
 		n.alignVoters(ctx, snap)
+		n.spread(ctx)
 		wait, cancel := context.WithTimeout(ctx, votersEvery)
 		_ = snap.Wait(wait, state.Nodes.Name)
 		cancel()
@@ -104,6 +105,34 @@ func (n *Node) alignVoters(ctx context.Context, snap *state.Snapshot) {
 			continue
 		}
 		n.note("a master joins the log", node.Name, n.voter.EnsureVoter(ctx, m.ID, addr))
+	}
+}
+
+// spreadAfter is how long a leader must have held the VIP before it hands the
+// leadership over, and how long its successor must have been alive: right
+// after a failure neither is settled.
+const spreadAfter = 5 * time.Second
+
+// spread keeps leadership and VIP on different masters, so that the loss of
+// one machine costs one thing: either connections through the VIP or a moment
+// without changes, not both.
+func (n *Node) spread(ctx context.Context) {
+	if !n.holdsVIP(spreadAfter) {
+		return
+	}
+	servers, err := n.voter.Servers()
+	if err != nil {
+		return
+	}
+	for _, s := range servers {
+		alive, since := n.gossip.Alive(s.ID)
+		if !s.Voter || s.ID == n.cfg.ID || !alive || time.Since(since) < spreadAfter {
+			continue
+		}
+		try, cancel := context.WithTimeout(ctx, spreadAfter)
+		defer cancel()
+		n.note("leadership moves away from the VIP", n.cfg.Name, n.voter.TransferLeadership(try, s.ID, s.Addr))
+		return
 	}
 }
 

@@ -319,13 +319,16 @@ func (n *Node) openIngress(context.Context) error {
 	if !n.cfg.Ingress {
 		return nil
 	}
+	if err := n.openVIP(); err != nil { // before the port: see vip.Instance.Clear
+		return err
+	}
 	ln, err := listen(":80", "incoming traffic (or start this node with --ingress=false)")
 	if err != nil {
 		return err
 	}
 	srv := &lb.Server{Handler: n.proxy, HTTP: ln, Log: n.log}
 	n.part("ingress", srv.Run)
-	return n.openVIP()
+	return nil
 }
 
 func (n *Node) alive(id string) bool {

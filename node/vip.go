@@ -9,6 +9,7 @@ import (
 
 	"appliance/lb/vip"
 	"appliance/node/model"
+	"appliance/raft/command"
 	"appliance/raft/state"
 )
 
@@ -22,9 +23,10 @@ const (
 	// vrid is the virtual router id on the link. A second cluster on the same
 	// link with another VIP is told apart by the address in the packets.
 	vrid = 77
-	// vipPriority is the same for all: the holder stays the holder, and ties
-	// go to the higher address (RFC 9568).
+	// vipPriority plus a part of the address is a node's priority: different
+	// ones settle an election at once. Preemption is off: the holder stays.
 	vipPriority = 100
+	vipSpread   = 100
 	// vipInterval makes a lost holder replaced in about 0.75 s. Half of it
 	// would save 0.35 s and make a short stall of a busy machine move the
 	// address for nothing, which breaks every connection to it.
@@ -48,11 +50,26 @@ func (n *Node) openVIP() error {
 		return model.Errorf(model.CodeInvalid, "the virtual address %s is not of the network %s of %s", addr, prefix.Masked(), link).Try("choose a free address of that network with --vip")
 	}
 	n.vip = &vipRunner{addr: addr, Instance: &vip.Instance{
-		Name: addr.String(), Interface: link, VRID: vrid, Priority: vipPriority, NoPreempt: true, Interval: vipInterval,
+		Name: addr.String(), Interface: link, VRID: vrid, Priority: vipPriorityOf(n.cfg.Advertise), NoPreempt: true, Interval: vipInterval,
 		Addresses: []netip.Prefix{netip.PrefixFrom(addr, prefix.Bits())}, Log: n.log,
 	}}
 	n.part("VIP", n.runVIP)
-	return nil
+	n.part("VIP holder", n.tellHolder)
+	return n.vip.Clear()
+}
+
+func vipPriorityOf(addr string) uint8 {
+	ip := net.ParseIP(addr)
+	return vipPriority + ip[len(ip)-1]%vipSpread
+}
+
+// holdsVIP reports whether this node has held the VIP for at least a while.
+func (n *Node) holdsVIP(atLeast time.Duration) bool {
+	if n.vip == nil {
+		return false
+	}
+	st := n.vip.Status()
+	return st.Phase == vip.Active && time.Since(st.Since) >= atLeast
 }
 
 // runVIP goes on trying: the interface may come later than the node, or go.
@@ -88,11 +105,38 @@ func linkOf(advertise, name string) (string, netip.Prefix, error) {
 	return "", netip.Prefix{}, fmt.Errorf("no interface has the address %s", advertise)
 }
 
-// vipHolder is the id of the node that holds the VIP, as this node sees it.
-// Nodes that do not take part do not know.
+// tellHolder notes in the log that this node holds the VIP, whenever that
+// begins. It goes on until it is heard or the address has moved on.
+func (n *Node) tellHolder(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if n.holdsVIP(settled) && n.recordedHolder() != n.cfg.ID {
+			try, cancel := context.WithTimeout(ctx, 5*time.Second)
+			_, err := command.Do(try, n.proposer, &command.SetVIPHolder{Node: n.cfg.ID, At: time.Now().UTC()})
+			cancel()
+			if err != nil {
+				n.log.Debug("holder of the VIP is not noted yet", "err", err)
+			}
+		}
+		pause(ctx, settled)
+	}
+	return nil
+}
+
+// settled is how long the VIP must have been here to be worth an entry.
+const settled = 500 * time.Millisecond
+
+func (n *Node) recordedHolder() string {
+	for c := range state.Clusters.All(n.store.Snapshot()) {
+		return c.VIPHolder
+	}
+	return ""
+}
+
+// vipHolder is the id of the node that holds the VIP: as the packets say on a
+// node that takes part in the election, as the log says elsewhere.
 func (n *Node) vipHolder() string {
 	if n.vip == nil {
-		return ""
+		return n.recordedHolder()
 	}
 	holder := n.vip.Status().Holder.String()
 	for node := range state.Nodes.All(n.store.Snapshot()) {

@@ -179,10 +179,14 @@ func (n *Node) member(ctx context.Context, f hraft.Future) error {
 	return errRetry{cause: err}
 }
 
-// TransferLeadership hands leadership to another voter. For planned stops only: an interrupted transfer
-// can wedge a leader (hashicorp/raft issue 696), which the watchdog in Propose then ends.
-func (n *Node) TransferLeadership(ctx context.Context) error {
-	return wait(ctx, n.raft.LeadershipTransfer())
+// TransferLeadership hands leadership to the given voter, which must be alive, or to whoever is most up
+// to date if id is empty. For rare, planned moves only: an interrupted transfer can wedge a leader
+// (hashicorp/raft issue 696), which the watchdog in Propose then ends.
+func (n *Node) TransferLeadership(ctx context.Context, id, addr string) error {
+	if id == "" {
+		return wait(ctx, n.raft.LeadershipTransfer())
+	}
+	return wait(ctx, n.raft.LeadershipTransferToServer(hraft.ServerID(id), hraft.ServerAddress(addr)))
 }
 
 // handOver is the part of a graceful stop that keeps the cluster writable.
@@ -202,7 +206,7 @@ func (n *Node) handOver() {
 	}
 	ctx, cancel := context.WithTimeout(n.ctx, 4*electionTimeout)
 	defer cancel()
-	if err := n.TransferLeadership(ctx); err != nil {
+	if err := n.TransferLeadership(ctx, "", ""); err != nil {
 		n.log.Warn("leadership not handed over: the others elect after a pause", "err", err)
 	}
 }

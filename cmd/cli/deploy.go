@@ -257,8 +257,10 @@ func printReceipt(p *ui.Printer, d *model.Deployment) {
 	if r.Requests > 0 {
 		p.Row("  latency", fmt.Sprintf("p50 %s, p99 %s", ui.Age(r.P50.D()), ui.Age(r.P99.D())))
 	}
-	p.Row("  first healthy", ageOr(r.FirstHealthy, "-"))
-	p.Row("  first traffic", ageOr(r.FirstTraffic, "no request yet"))
+	if d.From != d.To { // a change of size has no first traffic of its own
+		p.Row("  first healthy", ageOr(r.FirstHealthy, "-"))
+		p.Row("  first traffic", ageOr(r.FirstTraffic, "no request yet"))
+	}
 }
 
 func ageOr(d model.Duration, none string) string {

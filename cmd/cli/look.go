@@ -70,8 +70,12 @@ func printNodes(p *ui.Printer, nodes []api.NodeView) {
 		if n.VIP {
 			role += ",vip"
 		}
-		p.Row(n.Name, role, n.Addr, status, attributes(n.Attributes),
-			fmt.Sprintf("%.1f/%.1f", n.Used.CPUs, n.Capacity.CPUs), fmt.Sprintf("%.0f/%.0fM", n.Used.Memory, n.Capacity.Memory), n.Tasks, ui.Or(n.Runtime))
+		cpus, mem, tasks := "-", "-", "-"
+		if n.Role == model.RoleAgent {
+			cpus, tasks = fmt.Sprintf("%.1f/%.1f", n.Used.CPUs, n.Capacity.CPUs), fmt.Sprint(n.Tasks)
+			mem = fmt.Sprintf("%.0f/%.0fM", n.Used.Memory, n.Capacity.Memory)
+		}
+		p.Row(n.Name, role, n.Addr, status, attributes(n.Attributes), cpus, mem, tasks, ui.Or(n.Runtime))
 	}
 }
 

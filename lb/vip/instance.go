@@ -104,10 +104,8 @@ func (i *Instance) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("vip %s: interface %s: %w", i.Name, i.Interface, err)
 	}
-	for _, p := range i.Addresses { // left by an earlier process
-		if err := dropAddress(link, p); err != nil {
-			return fmt.Errorf("vip %s: %w", i.Name, err)
-		}
+	if err := i.Clear(); err != nil {
+		return err
 	}
 	src, err := sourceOf(link, i.Addresses[0].Addr().Is4(), i.Addresses)
 	if err != nil {
@@ -126,4 +124,20 @@ func (i *Instance) Run(ctx context.Context) error {
 		events: make(chan Event, 64),
 	}
 	return r.run(ctx)
+}
+
+// Clear removes the addresses if an earlier process has left them on the
+// interface. Run does so too; call it before anything listens, or connections
+// to an address that is about to go would be accepted and then cut off.
+func (i *Instance) Clear() error {
+	link, err := netlink.LinkByName(i.Interface)
+	if err != nil {
+		return fmt.Errorf("vip %s: interface %s: %w", i.Name, i.Interface, err)
+	}
+	for _, p := range i.Addresses {
+		if err := dropAddress(link, p); err != nil {
+			return fmt.Errorf("vip %s: %w", i.Name, err)
+		}
+	}
+	return nil
 }

@@ -109,6 +109,7 @@ type ForeignTask struct {
 	Args     []string          `json:"args,omitempty"`
 	Env      map[string]string `json:"env,omitempty"`
 	Image    string            `json:"image,omitempty"` // empty: a plain process in a sandbox directory
+	URIs     []URI             `json:"uris,omitempty"`  // fetched into the sandbox before the start
 	Network  string            `json:"network,omitempty"`
 	Ports    []Port            `json:"ports,omitempty"`
 	User     string            `json:"user,omitempty"`
@@ -117,6 +118,14 @@ type ForeignTask struct {
 	KillWait Duration          `json:"killWait,omitempty"`
 	Labels   map[string]string `json:"labels,omitempty"`
 	Check    *Check            `json:"check,omitempty"`
+}
+
+// URI is a file that a foreign task wants in its sandbox directory.
+type URI struct {
+	Value      string `json:"value"`
+	Executable bool   `json:"executable,omitempty"`
+	Extract    bool   `json:"extract,omitempty"` // unpack if it is an archive
+	File       string `json:"file,omitempty"`    // name in the sandbox; empty: last part of the URI
 }
 
 // Placement gives a waiting task its node and host ports. Decided by the

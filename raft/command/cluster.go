@@ -362,6 +362,30 @@ func (c *ReleaseLease) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 	return nil, nil
 }
 
+// SetVIPHolder notes which node holds the VIP.
+type SetVIPHolder struct {
+	Node string    `json:"node"`
+	At   time.Time `json:"at"`
+}
+
+func (c *SetVIPHolder) apply(tx *state.Tx, index uint64) (any, *model.Error) {
+	n := state.Nodes.Get(&tx.Snapshot, c.Node)
+	if n == nil {
+		return nil, unknownNode(c.Node)
+	}
+	for old := range state.Clusters.All(&tx.Snapshot) {
+		if old.VIPHolder == c.Node {
+			return nil, nil
+		}
+		next := *old
+		next.VIPHolder = c.Node
+		state.Clusters.Put(tx, index, &next)
+		record(tx, index, c.At, "vip", old.VIP, "is held by "+n.Name, nil)
+		break
+	}
+	return nil, nil
+}
+
 // Batch applies several commands in one entry; each stands or falls alone.
 type Batch struct {
 	Commands [][]byte `json:"commands"` // encoded
