@@ -36,7 +36,11 @@ func Sweep(cfg Config) error {
 			return fmt.Errorf("sweep containers: processes %v survived SIGKILL for %s", pids, patience)
 		}
 	}
-	return errors.Join(unmountBelow(cfg.Run), unmountBelow(cfg.Root), removeEmptyCgroups(cfg.cgroup()))
+	err := errors.Join(unmountBelow(cfg.Run), unmountBelow(cfg.Root), removeEmptyCgroups(cfg.cgroup()))
+	for _, dir := range cgroupDirs(filepath.Dir(cfg.cgroup())) {
+		_ = os.Remove(dir) // not empty: other nodes'
+	}
+	return err
 }
 
 // shimPids finds processes that were given our engine's socket.
