@@ -131,6 +131,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h := rt.methods[r.Method]
+	if r.Method == http.MethodHead {
+		h = rt.methods[http.MethodGet] // net/http leaves the body out
+	}
 	if h == nil {
 		w.Header().Set("Allow", rt.allow())
 		if r.Method == http.MethodOptions {

@@ -289,6 +289,18 @@ func TestRecursors(t *testing.T) {
 	}
 }
 
+// A server that is its own recursor refuses instead of asking itself.
+func TestRecursorIsNotItself(t *testing.T) {
+	free, _ := net.Listen("tcp", "127.0.0.1:0")
+	addr := free.Addr().String()
+	free.Close()
+	cfg := config(cluster())
+	cfg.Addrs, cfg.Recursors = []string{addr}, []string{addr}
+	if m := server(t, cfg).Answer(question("example.com", mdns.TypeA), true); m.Rcode != mdns.RcodeRefused || m.RecursionAvailable {
+		t.Errorf("got %s", m)
+	}
+}
+
 func TestPortInUse(t *testing.T) {
 	first := server(t, dns.Config{Catalog: fixed{}, Addrs: []string{"127.0.0.1:0"}})
 	if _, err := dns.New(dns.Config{Catalog: fixed{}, Addrs: first.Addrs()}); err == nil || !strings.Contains(err.Error(), first.Addrs()[0]) {

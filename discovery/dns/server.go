@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -26,9 +27,6 @@ type Server struct {
 // Run or calls Close.
 func New(cfg Config) (*Server, error) {
 	cfg.defaults()
-	for i, r := range cfg.Recursors {
-		cfg.Recursors[i] = withPort(r)
-	}
 	s := &Server{cfg: cfg, forwards: make(chan struct{}, maxForwards)}
 	for _, addr := range cfg.Addrs {
 		if err := s.bind(addr); err != nil {
@@ -36,7 +34,20 @@ func New(cfg Config) (*Server, error) {
 			return nil, fmt.Errorf("DNS cannot listen on %s: %w", addr, err)
 		}
 	}
+	s.cfg.Recursors = others(cfg.Recursors, s.addrs)
 	return s, nil
+}
+
+// others are the recursors that are not this server itself: a machine whose
+// resolv.conf names this server must not ask itself round and round.
+func others(recursors, own []string) []string {
+	var out []string
+	for _, r := range recursors {
+		if addr := withPort(r); !slices.Contains(own, addr) {
+			out = append(out, addr)
+		}
+	}
+	return out
 }
 
 // bind opens TCP first: if the port is 0 the kernel chooses it there.

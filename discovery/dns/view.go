@@ -17,10 +17,11 @@ type view struct {
 // owner is who a reverse name points to: the node, else the service.
 type owner struct{ node, service string }
 
-// view gives the indexes of t, made once per table. Two callers that race make
+// view gives the indexes of t, made once per content (equal indexes are equal
+// content). Two callers that race make
 // it twice, with the same outcome.
 func (s *Server) view(t *discovery.Table) *view {
-	if v := s.views.Load(); v != nil && v.table == t {
+	if v := s.views.Load(); v != nil && v.table.Index == t.Index {
 		return v
 	}
 	v := &view{table: t, folded: map[string]string{}, byAddr: map[netip.Addr]owner{}}
