@@ -4,19 +4,25 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httputil"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 
 	"appliance/discovery/check"
 	"appliance/discovery/consul"
 	"appliance/discovery/dns"
 	"appliance/node/api"
+	"appliance/node/model"
+	"appliance/node/wire"
 	"appliance/raft/command"
 	"appliance/raft/state"
 	"appliance/sched/marathon"
+	"appliance/sched/mesos"
 )
 
 // The ports of the dialects, as their clients expect them.
@@ -44,6 +50,9 @@ func (n *Node) makeDialects(admission command.Proposer) dialects {
 		marathon: n.guarded(&marathon.Server{Store: n.store, Proposer: admission, NewID: func() string { return lower(rand.Text()[:12]) }, Log: n.log,
 			Leader: func() string { return n.leaderHostPort(portMarathon) }}),
 	}
+	if n.voter != nil {
+		d.mesos = n.guarded(n.makeMesos())
+	}
 	own := http.NewServeMux()
 	own.Handle(api.Prefix+"/", n.api.Handler())
 	own.Handle("/ui/", n.api.UI())
@@ -52,10 +61,53 @@ func (n *Node) makeDialects(admission command.Proposer) dialects {
 	return d
 }
 
+// pathMesos is where a master takes scheduler calls that other masters pass
+// on to it as the leader.
+const pathMesos = "/rpc/mesos"
+
+// makeMesos serves the Mesos dialect; calls that belong to the leader go to it
+// inside the cluster, so that schedulers need not know who leads.
+func (n *Node) makeMesos() http.Handler {
+	toLeader := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.Out.URL.Scheme, r.Out.URL.Host = "https", n.leaderHostPort(strconv.Itoa(wire.Port))
+			r.Out.URL.Path = pathMesos + r.In.URL.Path
+			r.Out.Header.Del("Authorization") // checked here; the leader trusts this master's certificate
+		},
+		Transport: n.dialer.BulkClient().Transport, FlushInterval: -1, // event streams
+		ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
+	}
+	srv := &mesos.Server{Store: n.store, Proposer: n.proposer, NewID: func() string { return lower(rand.Text()[:8]) }, Log: n.log,
+		Self: n.cfg.ID, Addr: net.JoinHostPort(n.cfg.Advertise, portMesos),
+		LeaderAddr: func() string { return n.leaderHostPort(portMesos) },
+		ProxyToLeader: func(w http.ResponseWriter, r *http.Request) bool {
+			if leader := n.core.leader(); leader == "" || leader == n.cfg.ID || strings.HasPrefix(r.RequestURI, pathMesos) {
+				return false
+			}
+			toLeader.ServeHTTP(w, r)
+			return true
+		}}
+	n.voter.OnLeadership(func(ctx context.Context) { _ = srv.Run(ctx) }) // ends with ctx only
+	n.rpc.Handle(pathMesos+"/", mastersOnly(http.StripPrefix(pathMesos, srv)))
+	return srv
+}
+
+// mastersOnly serves calls of other masters.
+func mastersOnly(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p, ok := wire.PeerFrom(r.Context()); !ok || p.Role != model.RoleMaster {
+			http.Error(w, "only masters may call this", http.StatusForbidden)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
 // guarded asks for the right to write where a dialect does not ask itself.
 func (n *Node) guarded(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		write := r.Method != http.MethodGet && r.Method != http.MethodHead
+		// Mesos' operator API reads by POST.
+		write := r.Method != http.MethodGet && r.Method != http.MethodHead && strings.TrimPrefix(r.URL.Path, "/master") != "/api/v1"
 		if err := n.access.Dialect(r, write); err != nil {
 			w.Header().Set("WWW-Authenticate", `Basic realm="appliance"`)
 			http.Error(w, err.Error(), http.StatusUnauthorized)

@@ -5,11 +5,11 @@ import (
 	"log/slog"
 
 	"appliance/node/runtime"
-	"appliance/node/runtime/containerd"
+	"appliance/node/runtime/backend"
 )
 
-// openRuntime chooses and opens the container runtime.
+// openRuntime chooses and opens the container runtime; the second result says
+// why it is this one.
 func openRuntime(ctx context.Context, c Config, log *slog.Logger) (runtime.Runtime, string, error) {
-	rt, err := containerd.Open(ctx, containerd.Config{Node: c.ID, Root: c.dir("runtime"), Run: c.Run, Log: log})
-	return rt, "embedded", err
+	return backend.Choose(ctx, c.Runtime, backend.Config{Node: c.ID, Data: c.Data, Run: c.Run, Log: log})
 }
