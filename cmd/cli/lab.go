@@ -34,7 +34,7 @@ func (a *app) labVerb(v lab.Verb) *cobra.Command {
 		c.Args = cobra.MinimumNArgs(v.Min)
 	}
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		log := slog.New(slog.NewTextHandler(a.errOut, &slog.HandlerOptions{Level: slog.LevelInfo}))
+		log := slog.New(slog.NewTextHandler(a.errOut, &slog.HandlerOptions{Level: slog.LevelWarn}))
 		res, err := v.Run(cmd.Context(), lab.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Log: log}, args)
 		var exit *lab.ExitError
 		if errors.As(err, &exit) {

@@ -80,7 +80,7 @@ func at(dir *string, more func(*flag.FlagSet)) func(*flag.FlagSet) {
 }
 
 func upVerb(binary string) Verb {
-	var dir, file string
+	var dir, file, name string
 	var bare bool
 	return Verb{
 		Name: "up", Short: "Start the machines of vagrant/cluster.yaml on this host",
@@ -89,6 +89,7 @@ func upVerb(binary string) Verb {
 		Example: "appliance lab up",
 		Flags: at(&dir, func(f *flag.FlagSet) {
 			f.StringVar(&file, "cluster", "", "another description of the machines")
+			f.StringVar(&name, "name", DefaultName, "name of the lab; labs side by side need their own, and their own networks")
 			f.BoolVar(&bare, "bare", false, "start the machines only, make no cluster")
 		}),
 		Run: func(ctx context.Context, s Streams, _ []string) (any, error) {
@@ -96,7 +97,7 @@ func upVerb(binary string) Verb {
 			if err != nil {
 				return nil, err
 			}
-			l, err := Up(ctx, c, Options{Dir: dir, Binary: binary, Log: s.Log})
+			l, err := Up(ctx, c, Options{Dir: dir, Name: name, Binary: binary, Log: s.Log})
 			if err != nil {
 				return nil, err
 			}
