@@ -38,6 +38,11 @@ func (a access) API(r *http.Request, need api.Need) error {
 	if r.Context().Value(rootKey{}) != nil {
 		return nil
 	}
+	if need.Write {
+		if err := sameSite(r); err != nil {
+			return err
+		}
+	}
 	policy, given, err := a.policy(r)
 	if err != nil {
 		return err
@@ -55,6 +60,36 @@ func (a access) API(r *http.Request, need api.Need) error {
 		return nil
 	}
 	return denied("changes from another machine need a token that allows them", given)
+}
+
+// crossOrigin tells a browser's request for a page of ours from one that a
+// page of somebody else has made.
+var crossOrigin = http.NewCrossOriginProtection()
+
+// sameSite refuses changes that a foreign web page makes through the browser
+// of somebody who may: the browser's machine is trusted, the page is not. A
+// page that has rebound its own name to our address is told by that name.
+// Other clients send neither Origin nor Sec-Fetch-Site and are not concerned.
+func sameSite(r *http.Request) error {
+	browser := r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != ""
+	err := crossOrigin.Check(r)
+	if err == nil && browser && !numericHost(r.Host) {
+		err = fmt.Errorf("%s is not this node's own address", r.Host)
+	}
+	if err == nil {
+		return nil
+	}
+	return model.Errorf(model.CodeDenied, "changes from other web sites are not taken").Because("%v", err).
+		Try("use the command line, or this node's own pages by its IP address")
+}
+
+// numericHost reports whether a Host header is an IP address or localhost.
+func numericHost(hostport string) bool {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		host = strings.Trim(hostport, "[]")
+	}
+	return host == "localhost" || net.ParseIP(host) != nil
 }
 
 func denied(why string, given bool) error {

@@ -5,6 +5,7 @@
 package node
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -64,11 +65,26 @@ func Load(data, run string) (Config, error) {
 	if err != nil {
 		return c, err
 	}
-	if err := json.Unmarshal(raw, &c); err != nil {
-		return c, fmt.Errorf("%s: %w", filepath.Join(data, configFile), err)
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	err = dec.Decode(&c)
+	if err == nil {
+		err = c.complete()
+	}
+	if err != nil {
+		return c, model.Errorf(model.CodeInvalid, "%s cannot be used", filepath.Join(data, configFile)).Because("%v", err).
+			Try("undo what was changed in it by hand, or start over: appliance leave --accept-risk=lose-local-data")
 	}
 	c.Data, c.Run = data, run
 	return c, nil
+}
+
+// complete checks what init and join have written.
+func (c Config) complete() error {
+	if c.ID == "" || c.Role != model.RoleMaster && c.Role != model.RoleAgent {
+		return fmt.Errorf("id %q, role %q: a node has an id and is a master or an agent", c.ID, c.Role)
+	}
+	return c.validate()
 }
 
 // save writes the configuration and makes it durable.

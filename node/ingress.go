@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"appliance/discovery"
@@ -29,7 +30,8 @@ func ingressTable(snap *state.Snapshot, catalog *discovery.Table) (routes []lb.R
 		}
 		made := map[int]bool{}
 		for _, r := range appRoutes(rel) {
-			key := r.Host + r.Path
+			// As the proxy compares: a table with a route twice is refused as a whole.
+			key := strings.ToLower(r.Host) + strings.TrimRight(r.Path, "/")
 			if taken[key] || r.Port >= len(rel.Spec.Ports) {
 				continue
 			}
