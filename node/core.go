@@ -61,19 +61,28 @@ func (v *voter) fresh() bool { return v.leader() != "" }
 // follower is the core of an agent.
 type follower struct {
 	*raft.Remote
-	feed *feed.Follower
-	id   func(addr string) string
+	feed  *feed.Follower
+	store *state.Store
 }
 
-func openFollower(c Config, replica *raft.Replica, d *wire.Dialer, masters func() []string, id func(addr string) string, log *slog.Logger) (*follower, error) {
+func openFollower(c Config, replica *raft.Replica, d *wire.Dialer, store *state.Store, masters func() []string, log *slog.Logger) (*follower, error) {
 	f, err := feed.NewFollower(feed.Config{Replica: replica, Client: d.Client(), Masters: masters, Dir: c.dir("feed"), Log: log})
 	if err != nil {
 		return nil, err
 	}
-	return &follower{Remote: raft.NewRemote(replica, d.Client(), masters), feed: f, id: id}, nil
+	return &follower{Remote: raft.NewRemote(replica, d.Client(), masters), feed: f, store: store}, nil
 }
 
-func (f *follower) leader() string { return f.id(f.Remote.Leader()) }
+// leader is who said so last, unless nobody can be asked.
+func (f *follower) leader() string {
+	if !f.fresh() {
+		return ""
+	}
+	for c := range state.Clusters.All(f.store.Snapshot()) {
+		return c.Leader
+	}
+	return ""
+}
 
 func (f *follower) fresh() bool { return !f.feed.Status().Stale(time.Now()) }
 
@@ -159,7 +168,6 @@ type masters struct {
 	mu    sync.Mutex
 	index uint64
 	addrs []string
-	ids   map[string]string // wire address -> node id
 }
 
 func (m *masters) refresh() {
@@ -167,17 +175,15 @@ func (m *masters) refresh() {
 	at := state.Nodes.Index(snap)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if at == m.index && m.ids != nil {
+	if at == m.index {
 		return
 	}
-	m.index, m.addrs, m.ids = at, nil, map[string]string{}
+	m.index, m.addrs = at, nil
 	for n := range state.Nodes.All(snap) {
 		if n.Role != model.RoleMaster {
 			continue
 		}
-		addr := withPort(n.Addr)
-		m.ids[addr] = n.ID
-		m.addrs = append(m.addrs, addr)
+		m.addrs = append(m.addrs, withPort(n.Addr))
 	}
 	slices.Sort(m.addrs)
 }
@@ -191,12 +197,4 @@ func (m *masters) list() []string {
 		return m.fallback
 	}
 	return slices.Clone(m.addrs)
-}
-
-// id gives the node id at a wire address, "" if it is not known.
-func (m *masters) id(addr string) string {
-	m.refresh()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.ids[addr]
 }

@@ -132,8 +132,7 @@ func (d dialects) with(dialect http.Handler) http.Handler {
 }
 
 // socketHandler serves the unix socket: everything, told apart by path.
-func (n *Node) socketHandler(admission command.Proposer) http.Handler {
-	n.dialects = n.makeDialects(admission)
+func (n *Node) socketHandler() http.Handler {
 	d := n.dialects
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch p := r.URL.Path; {

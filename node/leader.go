@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"appliance/discovery/consul"
 	"appliance/node/model"
 	"appliance/raft"
 	"appliance/raft/command"
@@ -25,8 +26,12 @@ func (n *Node) openLeader(context.Context) error {
 		}
 	}
 	n.voter.OnLeadership(n.birth)
+	n.voter.OnLeadership(n.tellLeader)
 	n.voter.OnLeadership(n.keepVoters)
-	n.voter.OnLeadership(func(ctx context.Context) { _ = n.scheduler().Run(ctx) }) // ends with ctx only
+	// Both end with ctx only.
+	n.voter.OnLeadership(func(ctx context.Context) { _ = n.scheduler().Run(ctx) })
+	reaper := &consul.Reaper{Store: n.store, Catalog: n.catalog, Proposer: n.proposer, Log: n.log}
+	n.voter.OnLeadership(func(ctx context.Context) { _ = reaper.Run(ctx) })
 	return nil
 }
 
@@ -64,6 +69,20 @@ func (n *Node) writeBirthEntries(ctx context.Context) error {
 		return err
 	}
 	return os.Remove(n.cfg.dir(birthFile))
+}
+
+// tellLeader notes in the log that this node leads.
+func (n *Node) tellLeader(ctx context.Context) {
+	for ctx.Err() == nil {
+		if !n.founding() {
+			_, err := command.Do(ctx, n.proposer, &command.SetLeader{Node: n.cfg.ID, At: time.Now().UTC()})
+			if err == nil {
+				return
+			}
+			n.log.Debug("leadership is not noted yet", "err", err)
+		}
+		pause(ctx, 100*time.Millisecond)
+	}
 }
 
 // votersEvery is how often the leader looks for masters to take in. Changes

@@ -231,7 +231,7 @@ func (n *Node) openCore(context.Context) error {
 		}
 		n.voter, n.core = v, v
 	} else {
-		f, err := openFollower(n.cfg, n.replica, n.dialer, n.masters.list, n.masters.id, n.log)
+		f, err := openFollower(n.cfg, n.replica, n.dialer, n.store, n.masters.list, n.log)
 		if err != nil {
 			return err
 		}
@@ -381,8 +381,10 @@ func (n *Node) openAPI(context.Context) error {
 	if err := os.Chmod(sock, 0o600); err != nil {
 		return err
 	}
+	n.dialects = n.makeDialects(admission)
+	socket := n.socketHandler()
 	n.part("API socket", func(ctx context.Context) error {
-		srv := n.httpServer(n.socketHandler(admission))
+		srv := n.httpServer(socket)
 		srv.ConnContext = asRoot
 		return serve(ctx, srv, ln)
 	})

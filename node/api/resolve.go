@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 
+	"appliance/discovery"
 	"appliance/node/model"
 	"appliance/raft/command"
 	"appliance/raft/state"
@@ -78,6 +79,9 @@ func (a *Admission) admit(c *command.CreateRelease) error {
 	}
 	if c.Instances < 0 || c.Instances > MaxInstances {
 		return model.Errorf(model.CodeInvalid, "%d instances are not possible", c.Instances).Because("an app may have 0 to %d", MaxInstances)
+	}
+	if len(spec.Checks) == 0 {
+		spec.Checks = discovery.ConventionChecks(*spec)
 	}
 	if err := a.Validate(spec); err != nil {
 		return err

@@ -13,6 +13,9 @@ type Cluster struct {
 	// VIPHolder is the node that holds the VIP, as it last said itself. For
 	// people: nothing is decided by it.
 	VIPHolder string `json:"vipHolder,omitempty"`
+	// Leader is the master that leads, as it said itself when it began. Only
+	// nodes that do not vote look here.
+	Leader string `json:"leader,omitempty"`
 	// Domain is the suffix under which app host names are also answered.
 	Domain string `json:"domain,omitempty"`
 }

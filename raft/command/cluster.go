@@ -369,21 +369,47 @@ type SetVIPHolder struct {
 }
 
 func (c *SetVIPHolder) apply(tx *state.Tx, index uint64) (any, *model.Error) {
-	n := state.Nodes.Get(&tx.Snapshot, c.Node)
+	return nil, changeCluster(tx, index, c.Node, func(next *model.Cluster, name string) bool {
+		if next.VIPHolder == c.Node {
+			return false
+		}
+		next.VIPHolder = c.Node
+		record(tx, index, c.At, "vip", next.VIP, "is held by "+name, nil)
+		return true
+	})
+}
+
+// SetLeader notes which master leads; the leader's first entry of its term.
+type SetLeader struct {
+	Node string    `json:"node"`
+	At   time.Time `json:"at"`
+}
+
+func (c *SetLeader) apply(tx *state.Tx, index uint64) (any, *model.Error) {
+	return nil, changeCluster(tx, index, c.Node, func(next *model.Cluster, name string) bool {
+		if next.Leader == c.Node {
+			return false
+		}
+		next.Leader = c.Node
+		record(tx, index, c.At, "node", name, "leads the cluster", nil)
+		return true
+	})
+}
+
+// changeCluster changes the cluster's record on behalf of a node.
+func changeCluster(tx *state.Tx, index uint64, node string, change func(next *model.Cluster, name string) bool) *model.Error {
+	n := state.Nodes.Get(&tx.Snapshot, node)
 	if n == nil {
-		return nil, unknownNode(c.Node)
+		return unknownNode(node)
 	}
 	for old := range state.Clusters.All(&tx.Snapshot) {
-		if old.VIPHolder == c.Node {
-			return nil, nil
-		}
 		next := *old
-		next.VIPHolder = c.Node
-		state.Clusters.Put(tx, index, &next)
-		record(tx, index, c.At, "vip", old.VIP, "is held by "+n.Name, nil)
+		if change(&next, n.Name) {
+			state.Clusters.Put(tx, index, &next)
+		}
 		break
 	}
-	return nil, nil
+	return nil
 }
 
 // Batch applies several commands in one entry; each stands or falls alone.

@@ -5,7 +5,7 @@ var all = []Command{
 	(*InitCluster)(nil), (*RegisterNode)(nil), (*UpdateNode)(nil), (*SetNodeStatus)(nil), (*SetNodeDrain)(nil), (*RemoveNode)(nil),
 	(*PutJoinToken)(nil), (*DeleteJoinToken)(nil), (*PutAPIToken)(nil), (*DeleteAPIToken)(nil),
 	(*PutEnvironment)(nil), (*DeleteEnvironment)(nil), (*PutSecret)(nil), (*DeleteSecret)(nil),
-	(*TakeLease)(nil), (*ReleaseLease)(nil), (*Batch)(nil), (*RecordEvent)(nil), (*SetVIPHolder)(nil),
+	(*TakeLease)(nil), (*ReleaseLease)(nil), (*Batch)(nil), (*RecordEvent)(nil), (*SetVIPHolder)(nil), (*SetLeader)(nil),
 	(*CreateRelease)(nil), (*ScaleApp)(nil), (*DeleteApp)(nil), (*EndDeployment)(nil), (*SetBackoff)(nil),
 	(*CreateTasks)(nil), (*Place)(nil), (*StopTasks)(nil), (*Observe)(nil), (*ForgetTasks)(nil),
 	(*PutFramework)(nil), (*RemoveFramework)(nil), (*LaunchTasks)(nil), (*AckStatus)(nil),
@@ -35,6 +35,7 @@ func (*ReleaseLease) kind() kind      { return 16 }
 func (*Batch) kind() kind             { return 17 }
 func (*RecordEvent) kind() kind       { return 18 }
 func (*SetVIPHolder) kind() kind      { return 19 }
+func (*SetLeader) kind() kind         { return 20 }
 
 func (*CreateRelease) kind() kind { return 30 }
 func (*ScaleApp) kind() kind      { return 31 }
