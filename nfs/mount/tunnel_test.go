@@ -39,6 +39,7 @@ func TestAgentRestart(t *testing.T) {
 	t.Parallel()
 	v := newVolume(t)
 	stop := v.agent()
+	t.Cleanup(func() { stop() }) // after the mounts are gone: closing a locked file needs the server
 	s := v.spec(1)
 	s.Endpoint = filepath.Join(v.dir, "agent")
 	must(t, Mount(context.Background(), s))
@@ -68,7 +69,6 @@ func TestAgentRestart(t *testing.T) {
 	if setLk(fb, unix.F_WRLCK, 0, 0) == nil {
 		t.Fatal("the restart of an agent lost a lock")
 	}
-	stop()
 }
 
 func TestKernelOptions(t *testing.T) {
