@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
 
@@ -324,9 +325,13 @@ func (s *Server) nodeByName(name string) (*model.Node, error) {
 	return nil, model.Errorf(model.CodeNotFound, "there is no node %s", name).Because("known are: %s", strings.Join(known, " "))
 }
 
+// label is a DNS label (RFC 1035).
+var label = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
 func (s *Server) putEnvironment(ctx context.Context, req *model.Environment) (any, error) {
-	if req.Name == "" || strings.ContainsAny(req.Name, "/ ") {
-		return nil, model.Errorf(model.CodeInvalid, "%q cannot name an environment", req.Name).Try("use letters, digits and dashes")
+	if !label.MatchString(req.Name) {
+		return nil, model.Errorf(model.CodeInvalid, "%q cannot name an environment", req.Name).
+			Because("it becomes a part of host names").Try("use small letters, digits and dashes")
 	}
 	if req.Selector == nil {
 		req.Selector = map[string]string{"env": req.Name}
@@ -341,6 +346,9 @@ const defaultJoinTTL = 24 * time.Hour
 func (s *Server) joinToken(ctx context.Context, req *TokenRequest) (any, error) {
 	if req.Role != model.RoleMaster && req.Role != model.RoleAgent {
 		return nil, model.Errorf(model.CodeInvalid, "a join token is for a master or an agent, not %q", req.Role)
+	}
+	if err := positive(req.TTL); err != nil {
+		return nil, err
 	}
 	now := time.Now().UTC()
 	secret, t, err := s.Cluster.NewJoinToken(req.Role, now)
@@ -358,7 +366,21 @@ func (s *Server) joinToken(ctx context.Context, req *TokenRequest) (any, error) 
 	return Token{ID: t.ID, Token: secret, Expires: t.ExpiresAt}, nil
 }
 
+// positive refuses a token that is over before it begins; 0 is the default.
+func positive(ttl model.Duration) error {
+	if ttl < 0 {
+		return model.Errorf(model.CodeInvalid, "a token cannot live for %s", ttl).Try("give a time such as 1h")
+	}
+	return nil
+}
+
 func (s *Server) apiToken(ctx context.Context, req *TokenRequest) (any, error) {
+	if req.Name == "" {
+		return nil, model.Errorf(model.CodeInvalid, "an API token needs a name").Try("name who or what will use it")
+	}
+	if err := positive(req.TTL); err != nil {
+		return nil, err
+	}
 	now := time.Now().UTC()
 	secret, t, err := s.Cluster.NewAPIToken(now)
 	if err != nil {

@@ -149,9 +149,7 @@ func (s *Server) raw(method, path string, need Need, fn func(w http.ResponseWrit
 func post[T any](s *Server, path string, need func(*T) Need, fn func(ctx context.Context, req *T) (any, error)) {
 	s.mux.HandleFunc("POST "+Prefix+path, func(w http.ResponseWriter, r *http.Request) {
 		req := new(T)
-		dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
-		dec.DisallowUnknownFields()
-		if err := dec.Decode(req); err != nil {
+		if err := strict(http.MaxBytesReader(w, r.Body, maxBody), req); err != nil {
 			fail(w, model.Errorf(model.CodeInvalid, "the request cannot be read").Because("%v", err).
 				Try("check the spelling of its fields"))
 			return
@@ -171,6 +169,19 @@ func post[T any](s *Server, path string, need func(*T) Need, fn func(ctx context
 			s.Log.Debug("answer not delivered", "err", err)
 		}
 	})
+}
+
+// strict reads exactly one JSON document and refuses fields that v has not.
+func strict(body io.Reader, v any) error {
+	dec := json.NewDecoder(body)
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil {
+		return err
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return errors.New("something follows the JSON document")
+	}
+	return nil
 }
 
 func answer(w http.ResponseWriter, status int, v any) error {
@@ -198,5 +209,9 @@ func fail(w http.ResponseWriter, err error) {
 				Try("look at appliance status: a majority of the masters must be alive")
 		}
 	}
-	_ = answer(w, statusOf[e.Code], Failure{Error: e}) // the client is gone if this fails
+	status := statusOf[e.Code]
+	if status == 0 {
+		status = http.StatusInternalServerError // a code of a newer version, come by way of the leader
+	}
+	_ = answer(w, status, Failure{Error: e}) // the client is gone if this fails
 }
