@@ -7,12 +7,14 @@ import (
 	"appliance/raft/command"
 )
 
-// A release is given up before its deadline after this many failures in a
-// row: few if no task of it has ever served, more if some serve and the fault
-// may be a node's.
+// A release is given up before its deadline when its instances have failed
+// this many times each, in a row: twice if no task of it serves, so that one
+// hiccup of a registry does not undo a deployment; more often if some serve
+// and the fault may be a node's. A single instance gets a few more tries.
 const (
-	hopelessFailures = 3
-	mixedFailures    = 10
+	hopelessRounds = 2
+	mixedRounds    = 4
+	fewestFailures = 3
 )
 
 // conclude ends the running deployment if it is time and reports whether it
@@ -44,14 +46,14 @@ func (s *survey) hopeless(failures int) bool {
 	}
 	for _, t := range s.target {
 		if t.Status.Healthy != nil && !*t.Status.Healthy && t.Status.ReadyAt.IsZero() {
-			failures++
+			failures += hopelessRounds // its checks have failed several times
 		}
 	}
-	limit := hopelessFailures
+	rounds := hopelessRounds
 	if s.ready > 0 {
-		limit = mixedFailures
+		rounds = mixedRounds
 	}
-	return failures >= limit
+	return failures >= max(rounds*s.App.Instances, fewestFailures)
 }
 
 // fail ends the deployment and, if another release was stable, starts the way

@@ -75,6 +75,41 @@ func TestBadReleaseGoesBackEarly(t *testing.T) {
 	}
 }
 
+func TestSickReleaseGoesBackEarly(t *testing.T) {
+	w := newWorld(t, 2)
+	spec := model.AppSpec{Checks: []model.Check{{Type: "http"}}}
+	w.deploy(spec, 3)
+	w.converge(all)
+	id := w.deploy(spec, 3)
+	w.settle()
+	w.place()
+	for _, task := range w.count().target {
+		w.observe(task, func(st *model.TaskStatus) {
+			no := false
+			st.State, st.StartedAt, st.Healthy, st.Message = model.TaskRunning, w.now, &no, "answers 500"
+		})
+	}
+	w.settle()
+	if d := w.deployment(id); d.State != model.DeploymentReverted || !strings.Contains(d.Why, "answers 500") {
+		t.Errorf("deployment is %s: %s", d.State, d.Why)
+	}
+	w.converge(all)
+}
+
+func TestOneHiccupIsForgiven(t *testing.T) {
+	w := newWorld(t, 2)
+	w.deploy(model.AppSpec{}, 3)
+	w.converge(all)
+	id := w.deploy(model.AppSpec{}, 3)
+	w.settle()
+	w.place()
+	w.agents(func(*model.Task) bool { return false })
+	w.converge(all)
+	if d := w.deployment(id); d.State != model.DeploymentSucceeded {
+		t.Errorf("deployment is %s: %s", d.State, d.Why)
+	}
+}
+
 func TestSilentReleaseEndsAtDeadline(t *testing.T) {
 	w := newWorld(t, 2)
 	w.deploy(model.AppSpec{}, 2)
@@ -108,7 +143,7 @@ func TestFirstReleaseHasNoWayBack(t *testing.T) {
 	if d := w.deployment(id); d.State != model.DeploymentFailed {
 		t.Errorf("deployment is %s", d.State)
 	}
-	if a := w.input().App; a.Release != 1 || !a.RetryAt.After(w.now.Add(-time.Minute)) || a.Failures < hopelessFailures {
+	if a := w.input().App; a.Release != 1 || !a.RetryAt.After(w.now.Add(-time.Minute)) || a.Failures < fewestFailures {
 		t.Errorf("app %+v", a)
 	}
 }

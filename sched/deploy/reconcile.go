@@ -85,8 +85,11 @@ func (s *survey) retire(missing, room int, spare *int, stop func(*model.Task, st
 // shrink stops tasks of the wished release beyond the wished number.
 func (s *survey) shrink(spare *int, stop func(*model.Task, string)) {
 	excess := len(s.target) - s.App.Instances
+	if excess <= 0 {
+		return // most calls: spare the sorting
+	}
 	for _, t := range s.victims(s.target) {
-		if excess <= 0 {
+		if excess == 0 {
 			return
 		}
 		if s.isReady(t) {

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"appliance/raft/state"
@@ -25,8 +24,6 @@ const (
 	streamWrite = 10 * time.Second
 )
 
-var openStreams atomic.Int32
-
 // events serves GET /v2/events, server-sent events derived from the state.
 // Nothing is lost between two looks except steps in between: a task that
 // starts and fails at once is one event, its last state.
@@ -34,11 +31,11 @@ func (c *call) events() error {
 	if !strings.Contains(c.r.Header.Get("Accept"), "text/event-stream") {
 		return errMethod
 	}
-	if openStreams.Add(1) > maxStreams {
-		openStreams.Add(-1)
+	if c.streams.Add(1) > maxStreams {
+		c.streams.Add(-1)
 		return &failure{status: http.StatusServiceUnavailable, Message: fmt.Sprintf("%d event streams are open, which is the limit", maxStreams)}
 	}
-	defer openStreams.Add(-1)
+	defer c.streams.Add(-1)
 	c.w.Header().Set("Content-Type", "text/event-stream")
 	c.w.Header().Set("Cache-Control", "no-cache")
 	c.w.WriteHeader(http.StatusOK)

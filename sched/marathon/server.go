@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"path"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"appliance/node/model"
@@ -45,6 +46,8 @@ type Server struct {
 	// Admit looks at a valid spec once more before it is accepted and resolves
 	// its image to a digest; nil accepts everything as it is.
 	Admit func(ctx context.Context, spec *model.AppSpec) (digest string, err error)
+
+	streams atomic.Int32 // open event streams
 }
 
 // call is one request with its answer.
