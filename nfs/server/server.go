@@ -75,12 +75,13 @@ type Server struct {
 	o   Options
 	mu  sync.Mutex
 	ex  map[string]*export
+	bad map[string]error // volumes that cannot be opened, and why
 }
 
 var volumeName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 
-// Open opens every volume in dir. A volume that cannot be opened fails the whole: starting without
-// it would look to its users like an empty one.
+// Open opens every volume in dir. One that cannot be opened does not keep the others from being
+// served: it is logged, listed, shown in Stats, and answers its users with the reason.
 func Open(dir string, o Options) (*Server, error) {
 	o = o.withDefaults()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -90,7 +91,7 @@ func Open(dir string, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{dir: dir, o: o, ex: map[string]*export{}}
+	s := &Server{dir: dir, o: o, ex: map[string]*export{}, bad: map[string]error{}}
 	for _, e := range entries {
 		if !volumeName.MatchString(e.Name()) {
 			continue // half created or half removed
@@ -100,8 +101,9 @@ func Open(dir string, o Options) (*Server, error) {
 			continue
 		}
 		if err != nil {
-			s.Close()
-			return nil, err
+			o.Log.Error("volume cannot be served", "volume", e.Name(), "err", err)
+			s.bad[e.Name()] = err
+			continue
 		}
 		s.ex[e.Name()] = x
 	}
@@ -153,7 +155,7 @@ func (s *Server) CreateVolume(name string, vo VolumeOptions) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ex[name] != nil {
+	if s.ex[name] != nil || s.bad[name] != nil {
 		return fmt.Errorf("%w: %s", ErrExists, name)
 	}
 	f := volumeFile{ID: make([]byte, volumeIDLen), Options: vo}
@@ -207,7 +209,7 @@ func (s *Server) RemoveVolume(name string) error {
 	defer s.mu.Unlock()
 	x := s.ex[name]
 	if x == nil {
-		return fmt.Errorf("%w: %s", ErrNoVolume, name)
+		return s.missing(name)
 	}
 	if n := x.openCount(); n > 0 {
 		return fmt.Errorf("%w: %s has %d open files", ErrBusy, name, n)
@@ -226,12 +228,23 @@ func (s *Server) RemoveVolume(name string) error {
 	return os.RemoveAll(gone)
 }
 
+// missing says why there is no export. Called with mu held.
+func (s *Server) missing(name string) error {
+	if err := s.bad[name]; err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: %s", ErrNoVolume, name)
+}
+
 // Volumes lists the names, sorted.
 func (s *Server) Volumes() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []string
 	for n := range s.ex {
+		out = append(out, n)
+	}
+	for n := range s.bad {
 		out = append(out, n)
 	}
 	sort.Strings(out)
@@ -243,7 +256,7 @@ func (s *Server) export(name string) (*export, error) {
 	defer s.mu.Unlock()
 	x := s.ex[name]
 	if x == nil {
-		return nil, fmt.Errorf("%w: %s", ErrNoVolume, name)
+		return nil, s.missing(name)
 	}
 	return x, nil
 }
@@ -259,7 +272,10 @@ type Stats struct {
 // Stats returns a volume's figures.
 func (s *Server) Stats(name string) (Stats, error) {
 	x, err := s.export(name)
-	if err != nil {
+	switch {
+	case err != nil && !errors.Is(err, ErrNoVolume):
+		return Stats{Failed: err.Error()}, nil
+	case err != nil:
 		return Stats{}, err
 	}
 	return x.stats(), nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -281,6 +282,35 @@ func TestAuthorize(t *testing.T) {
 	a, b := net.Pipe()
 	defer a.Close()
 	if err := s.ServeVolume(context.Background(), b, "stranger", "v"); !errors.Is(err, ErrDenied) {
+		t.Fatal(err)
+	}
+}
+
+func TestDamagedVolumeDoesNotHinderOthers(t *testing.T) {
+	r := newRig(t)
+	if err := r.server().CreateVolume("w", VolumeOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.server().Close(); err != nil {
+		t.Fatal(err)
+	}
+	snapshot := filepath.Join(r.dir, "w", "store", "snapshot")
+	if err := os.WriteFile(snapshot, []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.open()
+	s := r.server()
+	st, err := s.Stats("w")
+	if err != nil || !strings.Contains(st.Failed, "restore the volume") {
+		t.Fatalf("%+v, %v", st, err)
+	}
+	if v := s.Volumes(); len(v) != 2 {
+		t.Fatal(v)
+	}
+	if err := s.CreateVolume("w", VolumeOptions{}); !errors.Is(err, ErrExists) {
+		t.Fatal(err)
+	}
+	if _, err := r.client("a").Getattr(never, nil); err != nil {
 		t.Fatal(err)
 	}
 }
