@@ -68,11 +68,7 @@ func (x imageIndex) Tags(_ context.Context, repo string) ([]registry.Tag, error)
 	snap := x.store.Snapshot()
 	var out []registry.Tag
 	for t := range state.Tags.By(snap, "repo", repo) {
-		tag := registry.Tag{Name: t.Name, Digest: ref.Digest(t.Digest)}
-		for _, d := range t.History {
-			tag.History = append(tag.History, registry.TagMove{Digest: ref.Digest(d)})
-		}
-		out = append(out, tag)
+		out = append(out, tagFromModel(t))
 	}
 	if len(out) == 0 && x.unknown(snap, repo) == registry.ErrNameUnknown {
 		return nil, registry.ErrNameUnknown

@@ -295,6 +295,8 @@ func (n *Node) openRegistry(context.Context) error {
 		return err
 	}
 	n.part("blobs", n.blobs.Run)
+	collector := &imageGC{index: index, blobs: store, fresh: n.core.fresh, leads: func() bool { return n.core.leader() == n.cfg.ID }, log: n.log}
+	n.part("image collection", collector.Run)
 	n.part("uploads", n.registry.Run)
 	n.part("registry", func(ctx context.Context) error {
 		return registry.Serve(ctx, ln, n.loopbackTLS(), n.registry, n.log)

@@ -38,7 +38,8 @@ func (c *PutManifest) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 	return nil, nil
 }
 
-// DeleteManifest removes a manifest and the tags that point at it.
+// DeleteManifest removes a manifest and the tags that point at it. One that a
+// release runs stays.
 type DeleteManifest struct {
 	Repo   string    `json:"repo"`
 	Digest string    `json:"digest"`
@@ -47,6 +48,11 @@ type DeleteManifest struct {
 
 func (c *DeleteManifest) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 	key := c.Repo + "@" + c.Digest
+	for r := range state.Releases.All(&tx.Snapshot) {
+		if r.Digest == c.Digest {
+			return nil, model.Errorf(model.CodeConflict, "manifest %s is in use", key).Because("release %d of %s runs it", r.Version, r.App)
+		}
+	}
 	if !state.Manifests.Delete(tx, index, key) {
 		return nil, model.Errorf(model.CodeNotFound, "manifest %s is not known", key)
 	}
