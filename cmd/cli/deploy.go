@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"appliance/cmd/cli/ui"
 	"appliance/node/api"
@@ -206,7 +207,9 @@ func progressItems(p api.Progress) []ui.Item {
 	for _, t := range p.Tasks {
 		items = append(items, ui.Item{Key: t.ID, Text: fmt.Sprintf("  %-32s %-6s %s", t.ID, ui.Or(t.NodeName), taskText(t, p.Deployment))})
 	}
-	if w := p.Waiting; w != nil {
+	// A moment without a place is normal: a volume is being made, an instance
+	// is making room.
+	if w := p.Waiting; w != nil && time.Since(w.Since) > time.Second {
 		text := fmt.Sprintf("  %d instances have no place:", w.Tasks)
 		for _, r := range w.Refusals {
 			text += fmt.Sprintf(" %s: %s;", r.Node, r.Detail)
