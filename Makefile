@@ -12,7 +12,7 @@ ROOT     := $(if $(filter-out 0,$(shell id -u)),sudo)
 export GOFLAGS := -tags=$(TAGS)
 
 BUILD_DEPS := gcc libc6-dev libseccomp-dev pkg-config
-TEST_DEPS  := docker.io ruby nftables iproute2
+TEST_DEPS  := docker.io ruby nftables iproute2 keepalived
 
 .PHONY: help deps test-deps build test vet fmt lint fuzz bench demo demo-down clean
 .DEFAULT_GOAL := help
