@@ -71,6 +71,7 @@ func (l *Loop) Run(ctx context.Context) error {
 	}
 	defer t.volumes.wait()
 	for {
+		opinions := t.opinions() // before they are read, so that no change falls between
 		snap := l.Store.Snapshot()
 		next, err := t.round(ctx, snap)
 		if ctx.Err() != nil {
@@ -81,23 +82,25 @@ func (l *Loop) Run(ctx context.Context) error {
 			next = time.Now().Add(retryTime)
 			snap = l.Store.Snapshot() // what was committed needs no waking up
 		}
-		if err := t.sleep(ctx, snap, next); err != nil {
+		if err := t.sleep(ctx, snap, opinions, next); err != nil {
 			return err
 		}
 	}
 }
 
-// sleep waits for a change of what the loop looks at, or for next.
-func (t *term) sleep(ctx context.Context, snap *state.Snapshot, next time.Time) error {
-	limit := time.Now().Add(sweepTime)
-	if !next.IsZero() && next.Before(limit) {
-		limit = next
+// opinions is closed at the next change of liveness, nil if nobody tells.
+func (t *term) opinions() <-chan struct{} {
+	if t.Liveness == nil {
+		return nil
 	}
-	var opinions <-chan struct{}
-	if t.Liveness != nil {
-		if opinions = t.Liveness.Changed(); opinions == nil {
-			limit = earlier(limit, time.Now().Add(livenessTime))
-		}
+	return t.Liveness.Changed()
+}
+
+// sleep waits for a change of what the loop looks at, or for next.
+func (t *term) sleep(ctx context.Context, snap *state.Snapshot, opinions <-chan struct{}, next time.Time) error {
+	limit := earlier(time.Now().Add(sweepTime), next)
+	if t.Liveness != nil && opinions == nil {
+		limit = earlier(limit, time.Now().Add(livenessTime))
 	}
 	wait, cancel := context.WithDeadline(ctx, limit)
 	defer cancel()
@@ -133,6 +136,7 @@ func (t *term) cancelOn(ctx context.Context, cancel func(), opinions, volumes <-
 	return func() { cancel(); <-done }
 }
 
+// earlier is the first of two times; a zero one does not count.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
@@ -156,12 +160,14 @@ func (t *term) round(ctx context.Context, snap *state.Snapshot) (next time.Time,
 
 // wishes gives the commands for nodes, apps and leftovers.
 func (t *term) wishes(snap *state.Snapshot, now time.Time) (commands []command.Command, next time.Time) {
+	var list []*model.Node
+	nodes := map[string]*model.Node{}
+	for n := range state.Nodes.All(snap) {
+		list = append(list, n)
+		nodes[n.ID] = n
+	}
 	if t.Liveness != nil {
-		var nodes []*model.Node
-		for n := range state.Nodes.All(snap) {
-			nodes = append(nodes, n)
-		}
-		commands, next = judge(nodes, t.Liveness, t.Self, t.started, now, t.deadAfter)
+		commands, next = judge(list, t.Liveness, t.Self, t.started, now, t.deadAfter)
 	}
 	tasks, foreign := map[string][]*model.Task{}, map[string][]*model.Task{}
 	for task := range state.Tasks.All(snap) {
@@ -172,7 +178,7 @@ func (t *term) wishes(snap *state.Snapshot, now time.Time) (commands []command.C
 		}
 	}
 	for app := range state.Apps.All(snap) {
-		plan := t.step(snap, app, tasks[app.ID], now)
+		plan := t.step(snap, app, tasks[app.ID], nodes, now)
 		commands = append(commands, plan.Commands...)
 		next = earlier(next, plan.Next)
 	}
@@ -188,7 +194,7 @@ func (t *term) wishes(snap *state.Snapshot, now time.Time) (commands []command.C
 }
 
 // step asks deploy about one app and adds the receipt to a deployment's end.
-func (t *term) step(snap *state.Snapshot, app *model.App, tasks []*model.Task, now time.Time) deploy.Plan {
+func (t *term) step(snap *state.Snapshot, app *model.App, tasks []*model.Task, nodes map[string]*model.Node, now time.Time) deploy.Plan {
 	d := state.Deployments.Get(snap, app.Deployment)
 	if d != nil && t.Receipts != nil && !t.measured[d.ID] {
 		t.measured[d.ID] = true
@@ -196,13 +202,8 @@ func (t *term) step(snap *state.Snapshot, app *model.App, tasks []*model.Task, n
 	}
 	plan := deploy.Step(deploy.Input{
 		App: app, Deployment: d, Tasks: tasks, Now: now, NewID: t.NewID,
-		Release: func(v uint64) *model.Release {
-			if v == 0 {
-				return nil
-			}
-			return state.Releases.Get(snap, model.ReleaseKey(app.ID, v))
-		},
-		Node: func(id string) *model.Node { return state.Nodes.Get(snap, id) },
+		Release: releases(snap, app.ID),
+		Node:    func(id string) *model.Node { return nodes[id] },
 	})
 	for _, c := range plan.Commands {
 		if end, ok := c.(*command.EndDeployment); ok && d != nil {
@@ -211,6 +212,19 @@ func (t *term) step(snap *state.Snapshot, app *model.App, tasks []*model.Task, n
 		}
 	}
 	return plan
+}
+
+// releases looks up an app's releases, each once: Step asks for every task.
+func releases(snap *state.Snapshot, app string) func(uint64) *model.Release {
+	found := map[uint64]*model.Release{0: nil}
+	return func(v uint64) *model.Release {
+		r, ok := found[v]
+		if !ok {
+			r = state.Releases.Get(snap, model.ReleaseKey(app, v))
+			found[v] = r
+		}
+		return r
+	}
 }
 
 // finishMeasured lets go of deployments that ended otherwise: superseded, or

@@ -15,6 +15,8 @@ import (
 	"appliance/raft/state"
 	"appliance/sched"
 	"appliance/sched/schedtest"
+
+	"go.uber.org/goleak"
 )
 
 // opinions is a Liveness that tests turn.
@@ -248,3 +250,25 @@ func TestLoopComesToRest(t *testing.T) {
 		t.Errorf("%d entries were written at rest", after-before)
 	}
 }
+
+// A leader goes on where another stopped, whenever that was.
+func TestNextLeaderGoesOn(t *testing.T) {
+	c := fourAgents(t)
+	schedtest.Start(t, c.Agents)
+	const app = "/test/a"
+	id := c.Deploy(t, model.AppSpec{ID: app, Instances: 6})
+	for i := 0; !schedtest.Ended(c.Store.Snapshot(), id, model.DeploymentSucceeded); i++ {
+		if i == 1000 {
+			t.Fatal("a thousand leaders have not done it")
+		}
+		l := &sched.Loop{Store: c.Store, Proposer: c, NewID: c.NewID, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(1+i%7)*time.Millisecond)
+		_ = l.Run(ctx)
+		cancel()
+	}
+	if got := schedtest.Sum(schedtest.Ready(c.Store.Snapshot(), app)); got != 6 {
+		t.Errorf("%d tasks run", got)
+	}
+}
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -456,3 +456,30 @@ func FuzzDocument(f *testing.F) {
 		}
 	})
 }
+
+func TestSelector(t *testing.T) {
+	labels := map[string]string{"a": "1", "b": "x"}
+	for s, want := range map[string]bool{
+		"": true, "a": true, "c": false, "a==1": true, "a==2": false, "a!=2": true, "c!=2": true, "a==1,b==x": true, "a==1, b==y": false,
+		"a in (1, 2)": true, "a notin (1)": false, "b notin (1),a in (1)": true,
+	} {
+		match, err := parseSelector(s)
+		if err != nil || match(labels) != want {
+			t.Errorf("%q: %v", s, err)
+		}
+	}
+	for _, bad := range []string{"a=", ",", "a in 1", "a,,b"} {
+		if _, err := parseSelector(bad); err == nil {
+			t.Errorf("%q was accepted", bad)
+		}
+	}
+}
+
+func FuzzSelector(f *testing.F) {
+	f.Add("a==1, b in (x,y)")
+	f.Fuzz(func(t *testing.T, s string) {
+		if match, err := parseSelector(s); err == nil {
+			match(map[string]string{"a": "1"})
+		}
+	})
+}
