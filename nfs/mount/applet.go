@@ -122,9 +122,13 @@ func (s Spec) options() *fuse.MountOptions {
 	return o
 }
 
-// reachable waits until the endpoint accepts the volume, or refuses it for good.
+// refusedTimeout is how long a refusal may be the moment before a volume is created on its node.
+const refusedTimeout = 3 * time.Second
+
+// reachable waits until the endpoint accepts the volume, or goes on refusing it.
 func reachable(s Spec) error {
-	deadline := time.Now().Add(startTimeout)
+	start := time.Now()
+	deadline := start.Add(startTimeout)
 	for {
 		ctx, cancel := context.WithDeadline(context.Background(), deadline)
 		c, err := s.dial(ctx)
@@ -132,7 +136,7 @@ func reachable(s Spec) error {
 		if err == nil {
 			return c.Close()
 		}
-		if errors.Is(err, rpc.ErrRefused) || time.Now().After(deadline) {
+		if errors.Is(err, rpc.ErrRefused) && time.Since(start) > refusedTimeout || time.Now().After(deadline) {
 			return fmt.Errorf("endpoint %s: %w", s.Endpoint, err)
 		}
 		time.Sleep(50 * time.Millisecond)

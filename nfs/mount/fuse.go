@@ -82,6 +82,9 @@ func wait(cancel <-chan struct{}, h *fuse.InHeader) client.Interrupt {
 // dying says whether SIGKILL is pending for a thread; the kernel marks every thread of a process
 // that a fatal signal ends.
 func dying(pid uint32) bool {
+	if pid == 0 {
+		return false // outside our PID namespace: we cannot know, and errors are worse than waiting
+	}
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return os.IsNotExist(err)
