@@ -46,23 +46,36 @@ type receipts struct {
 	begun map[string]lb.Counts
 }
 
-// Begin implements sched.Receipts.
+// Begin implements sched.Receipts. The first call for a deployment counts: the
+// scheduler asks again if the end of one was not accepted.
 func (r *receipts) Begin(d *model.Deployment) {
+	r.mu.Lock()
+	_, again := r.begun[d.ID]
+	r.mu.Unlock()
+	if again {
+		return
+	}
 	counts := r.collect()
+	snap := r.store.Snapshot()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.begun == nil {
 		r.begun = map[string]lb.Counts{}
 	}
+	for id := range r.begun {
+		if old := state.Deployments.Get(snap, id); old == nil || old.State != model.DeploymentRunning {
+			delete(r.begun, id)
+		}
+	}
 	r.begun[d.ID] = counts
 }
 
-// Finish implements sched.Receipts.
+// Finish implements sched.Receipts. Who comes before an app's first release
+// is ready is turned away; that is not the failure of its deployment.
 func (r *receipts) Finish(d *model.Deployment) *model.Receipt {
 	now := r.collect()
 	r.mu.Lock()
 	before := r.begun[d.ID]
-	delete(r.begun, d.ID)
 	r.mu.Unlock()
 	var total lb.Count
 	var first time.Time
@@ -71,7 +84,14 @@ func (r *receipts) Finish(d *model.Deployment) *model.Receipt {
 			continue
 		}
 		for release, c := range s.Releases {
-			total.Merge(since(c, before.Services[name].Releases[release]))
+			if release == "" && d.From == 0 {
+				continue
+			}
+			prior := before.Services[name].Releases[release]
+			if c.First.After(d.StartedAt) {
+				prior = lb.Count{} // all of it is newer, also if this leader began to watch later
+			}
+			total.Merge(since(c, prior))
 			if release == strconv.FormatUint(d.To, 10) && !c.First.IsZero() && c.First.After(d.StartedAt) && (first.IsZero() || c.First.Before(first)) {
 				first = c.First
 			}
