@@ -7,8 +7,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/containerd/plugin"
+	"github.com/containerd/plugin/registry"
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
+	"go.uber.org/goleak"
 
 	"appliance/node/runtime"
 	"appliance/node/runtime/runtimetest"
@@ -36,6 +39,10 @@ func testConfig(t testing.TB) Config {
 
 func TestEmbedded(t *testing.T) {
 	cfg := testConfig(t)
+	t.Cleanup(func() {
+		// The server's event exchange has no end in its own code.
+		goleak.VerifyNone(t, goleak.IgnoreTopFunction("github.com/docker/go-events.(*Broadcaster).run"))
+	})
 	t.Cleanup(func() { nothingLeft(t, cfg) })
 	runtimetest.Conformance(t, func(t *testing.T) runtime.Runtime {
 		rt, err := Open(t.Context(), cfg)
@@ -99,4 +106,22 @@ func shims(t *testing.T) (pids []string) {
 		}
 	}
 	return pids
+}
+
+// A plugin that is renamed upstream would silently run again.
+func TestDisabledPluginsExist(t *testing.T) {
+	known := map[string]bool{}
+	for _, r := range registry.Graph(func(*plugin.Registration) bool { return false }) {
+		known[r.URI()] = true
+	}
+	for _, id := range disabled {
+		if !known[id] {
+			t.Errorf("there is no plugin %s", id)
+		}
+	}
+	if t.Failed() {
+		for id := range known {
+			t.Log(id)
+		}
+	}
 }

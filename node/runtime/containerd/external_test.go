@@ -29,8 +29,8 @@ func external(t *testing.T) Config {
 		t.Fatal(err)
 	}
 	cfg.Address = filepath.Join(dir, "c.sock")
-	conf := fmt.Sprintf("version = 2\nroot = %q\nstate = %q\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = %q\n",
-		runtimetest.Dir(t), filepath.Join(dir, "state"), cfg.Address)
+	conf := fmt.Sprintf("version = 2\nroot = %q\nstate = %q\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = %q\n[plugins.\"io.containerd.internal.v1.opt\"]\npath = %q\n",
+		runtimetest.Dir(t), filepath.Join(dir, "state"), cfg.Address, filepath.Join(dir, "opt"))
 	if err := os.WriteFile(filepath.Join(dir, "config.toml"), []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -50,7 +50,9 @@ var (
 // one process cannot do again.
 var disabled = []string{
 	"io.containerd.monitor.task.v1.cgroups",
-	"io.containerd.internal.v1.restart",
+	"io.containerd.monitor.container.v1.restart",
+	"io.containerd.internal.v1.opt", // would make /opt/containerd
+	"io.containerd.http.v1.pprof",
 	"io.containerd.nri.v1.nri",
 	"io.containerd.snapshotter.v1.blockfile",
 	"io.containerd.snapshotter.v1.erofs",

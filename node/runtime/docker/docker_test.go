@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"appliance/node/runtime"
 	"appliance/node/runtime/runtimetest"
 )
@@ -64,6 +66,7 @@ func engine(t *testing.T) Config {
 }
 
 func TestDocker(t *testing.T) {
+	t.Cleanup(func() { goleak.VerifyNone(t) })
 	cfg := engine(t)
 	runtimetest.Conformance(t, func(t *testing.T) runtime.Runtime {
 		rt, err := Open(t.Context(), cfg)

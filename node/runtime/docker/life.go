@@ -47,6 +47,10 @@ func (r *Runtime) Wait(ctx context.Context, id string) (runtime.Exit, error) {
 		_, st, err := r.inspect(ctx, id)
 		if err != nil || st.State == runtime.StateExited {
 			cancel()
+			select { // the client's goroutine hangs until one is taken
+			case <-exited:
+			case <-failed:
+			}
 			if err == nil {
 				err = r.logsCopied(ctx, id)
 			}

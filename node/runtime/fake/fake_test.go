@@ -6,6 +6,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"appliance/node/runtime"
 	"appliance/node/runtime/runtimetest"
 	"appliance/node/runtime/runtimetest/app"
@@ -20,6 +22,7 @@ func suiteProgram(ctx context.Context, p *Proc) int {
 }
 
 func TestConformance(t *testing.T) {
+	t.Cleanup(func() { goleak.VerifyNone(t) })
 	e := New()
 	e.Program(runtimetest.ImageRef, suiteProgram)
 	t.Cleanup(e.Close)
