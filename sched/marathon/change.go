@@ -1,6 +1,7 @@
 package marathon
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"maps"
@@ -116,27 +117,46 @@ func merge(old, doc map[string]any) map[string]any {
 	return out
 }
 
-// keepOurs saves what a Marathon document cannot express.
+// keepOurs is a three-way merge: what a document does not change of an app
+// stays exactly as it was, also what no Marathon document can express, such
+// as routes, priority or the defaults of checks.
 func keepOurs(spec, old *model.AppSpec) {
-	spec.Priority, spec.Command = old.Priority, old.Command
-	if spec.WorkDir == "" {
-		spec.WorkDir = old.WorkDir
+	base, faults := parse(definition(&model.Release{App: old.ID, Spec: *old}), old.ID)
+	if len(faults) > 0 {
+		return // it came another way and has something that this dialect refuses
 	}
-	if !reflect.DeepEqual(old.Routes, vhostRoutes(old)) {
-		spec.Routes = old.Routes // not those of the labels
-	}
-	if spec.Shell != "" || len(spec.Args) > 0 && len(old.Args) == 0 {
-		spec.Command = nil
+	to, from, was := reflect.ValueOf(spec).Elem(), reflect.ValueOf(base).Elem(), reflect.ValueOf(old).Elem()
+	for i := range to.NumField() {
+		switch to.Type().Field(i).Name {
+		case "Instances", "Marathon":
+			continue
+		}
+		if sameJSON(to.Field(i).Interface(), from.Field(i).Interface()) {
+			to.Field(i).Set(was.Field(i))
+		}
 	}
 }
 
+// sameButSize reports whether two specs are the same except for the number of
+// instances.
 func sameButSize(a, b *model.AppSpec) bool {
 	x, y := *a, *b
 	x.Instances, y.Instances = 0, 0
 	x.Marathon, y.Marathon = nil, nil
-	p, errX := json.Marshal(x)
-	q, errY := json.Marshal(y)
-	return errX == nil && errY == nil && reflect.DeepEqual(p, q)
+	return sameJSON(x, y)
+}
+
+func sameJSON(a, b any) bool {
+	p, errA := json.Marshal(a)
+	q, errB := json.Marshal(b)
+	if errA != nil || errB != nil {
+		return false
+	}
+	if bytes.Equal(p, q) {
+		return true
+	}
+	empty := func(raw []byte) bool { return string(raw) == "null" || string(raw) == "{}" || string(raw) == "[]" }
+	return empty(p) && empty(q)
 }
 
 // toCommand decides the entry for a change. The app must still be as it was

@@ -101,7 +101,7 @@ func convertPorts(d *decoder, in *document, spec *model.AppSpec) {
 		return
 	}
 	definitions := in.PortDefinitions
-	if definitions == nil {
+	if len(definitions) == 0 {
 		for _, p := range in.Ports {
 			definitions = append(definitions, portDefinition{Port: p})
 		}
@@ -120,7 +120,9 @@ func convertPorts(d *decoder, in *document, spec *model.AppSpec) {
 
 func protocol(d *decoder, at, p string) string {
 	switch p {
-	case "", "tcp", "udp":
+	case "":
+		return "tcp"
+	case "tcp", "udp":
 		return p
 	}
 	d.addf(at+"/protocol", "%q is not supported, use tcp or udp", p)

@@ -322,13 +322,46 @@ func TestForeignAppRoundTrip(t *testing.T) {
 		Volumes: []model.VolumeMount{{Name: "data", Path: "/data"}}, Constraints: []model.Constraint{{Attribute: "hostname", Operator: "MAX_PER", Value: "2"}}})
 	r.Must(t, &raftcommand.PutVolume{Volume: model.Volume{Name: "data"}})
 	r.idle("/test/a")
+	app, _ := json.Marshal(at(r.want(200, "GET", "/v2/apps/test/a", ""), "app"))
+	r.want(200, "PUT", "/v2/apps/test/a", string(app))
+	r.idle("/test/a")
+	if a := state.Apps.Get(r.Store.Snapshot(), "/test/a"); a.Release != 1 {
+		spec := func(v uint64) string {
+			raw, _ := json.Marshal(state.Releases.Get(r.Store.Snapshot(), model.ReleaseKey("/test/a", v)).Spec)
+			return string(raw)
+		}
+		t.Fatalf("putting the answer back made a release:\n%s\n%s", spec(1), spec(2))
+	}
 	r.want(200, "PUT", "/v2/apps/test/a", `{"labels":{"x":"z"}}`)
 	r.idle("/test/a")
 	r.want(200, "PUT", "/v2/apps/test/a", `{"labels":{"x":"y"}}`)
 	r.idle("/test/a")
 	s := state.Releases.Get(r.Store.Snapshot(), model.ReleaseKey("/test/a", 3)).Spec
-	if s.Priority != 3 || len(s.Routes) != 1 || s.Volumes[0].Name != "data" || s.Ports[0].Name != "http" || s.Checks[1].Command[2] != `'test' 'it'\''s'` || s.Labels["x"] != "y" || s.Shell != "run" {
+	if s.Priority != 3 || len(s.Routes) != 1 || s.Volumes[0].Name != "data" || s.Ports[0].Name != "http" || s.Checks[1].Command[1] != "it's" || s.Labels["x"] != "y" || s.Shell != "run" {
 		t.Errorf("%+v", s)
+	}
+}
+
+// Clients read a whole app, change one field and put all of it back.
+func TestAnswerCanBePutBack(t *testing.T) {
+	r := newRig(t, true)
+	for name, doc := range map[string]string{
+		"/test/notejam": notejam,
+		"/test/host":    `{"id":"/test/host","container":{"docker":{"image":"a","network":"HOST"}},"args":["x"]}`,
+		"/test/ports":   `{"id":"/test/ports","container":{"docker":{"image":"a"}},"ports":[9000,0]}`,
+		"/test/bare":    `{"id":"/test/bare","container":{"docker":{"image":"a"}},"portDefinitions":[]}`,
+	} {
+		r.want(201, "POST", "/v2/apps", doc)
+		r.idle(name)
+		app, err := json.Marshal(at(r.want(200, "GET", "/v2/apps"+name, ""), "app"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.want(200, "PUT", "/v2/apps"+name, string(app))
+		r.idle(name)
+		if a := state.Apps.Get(r.Store.Snapshot(), name); a.Release != 1 {
+			t.Errorf("%s: putting the answer back made release %d\n%s", name, a.Release, app)
+		}
 	}
 }
 

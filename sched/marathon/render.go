@@ -57,6 +57,7 @@ func publicID(rel *model.Release) string {
 // render is an app as GET answers it.
 func (c *call) render(a *model.App, rel *model.Release, tasks bool) map[string]any {
 	out := defaults()
+	maps.Copy(out, definedPorts(&rel.Spec))
 	maps.Copy(out, definition(rel))
 	out["id"] = publicID(rel)
 	out["instances"] = a.Instances
@@ -73,6 +74,24 @@ func (c *call) render(a *model.App, rel *model.Release, tasks bool) map[string]a
 	out["deployments"] = deployments
 	c.count(out, a, tasks)
 	return out
+}
+
+// definedPorts are the ports of an app whose document may not name them:
+// without any, Marathon gives one in host mode.
+func definedPorts(s *model.AppSpec) map[string]any {
+	services, definitions := []int{}, []any{}
+	for _, p := range s.Ports {
+		services = append(services, p.ServicePort)
+		d := map[string]any{"port": p.ServicePort, "protocol": "tcp", "labels": map[string]string{}}
+		if p.Name != "" {
+			d["name"] = p.Name
+		}
+		definitions = append(definitions, d)
+	}
+	if len(s.Ports) == 0 || s.Network != model.NetworkHost {
+		return map[string]any{"ports": services}
+	}
+	return map[string]any{"ports": services, "portDefinitions": definitions}
 }
 
 // count adds the numbers of tasks, the tasks and the last failure.
@@ -151,9 +170,14 @@ func synthesize(s *model.AppSpec) map[string]any {
 func synthesizeChecks(checks []model.Check) []any {
 	var out []any
 	for _, k := range checks {
-		h := map[string]any{
-			"gracePeriodSeconds": k.Grace.D().Seconds(), "intervalSeconds": k.Interval.D().Seconds(),
-			"timeoutSeconds": k.Timeout.D().Seconds(), "maxConsecutiveFailures": k.Failures, "portIndex": k.Port,
+		h := map[string]any{"portIndex": k.Port}
+		for name, d := range map[string]model.Duration{"gracePeriodSeconds": k.Grace, "intervalSeconds": k.Interval, "timeoutSeconds": k.Timeout} {
+			if d > 0 {
+				h[name] = d.D().Seconds()
+			}
+		}
+		if k.Failures > 0 {
+			h["maxConsecutiveFailures"] = k.Failures
 		}
 		switch k.Type {
 		case "command":
