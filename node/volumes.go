@@ -32,6 +32,8 @@ type volumes struct {
 	leader   func() string
 	holder   func() string // of the VIP
 	log      *slog.Logger
+
+	fenced map[string]time.Time // node id -> since when it was down when it was fenced; of run
 }
 
 // openVolumes serves volumes to other nodes and opens this node's own way to
@@ -114,9 +116,10 @@ func (v *volumes) run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		snap := v.store.Snapshot()
 		v.create(snap)
+		v.fence(snap)
 		v.sweep(ctx, snap)
 		wait, cancel := context.WithTimeout(ctx, sweepEvery)
-		_ = snap.Wait(wait, state.Volumes.Name)
+		_ = snap.Wait(wait, state.Volumes.Name, state.Nodes.Name)
 		cancel()
 	}
 	return nil
@@ -133,6 +136,26 @@ func (v *volumes) create(snap *state.Snapshot) {
 			continue
 		}
 		v.log.Info("volume is served here", "volume", vol.Name)
+	}
+}
+
+// fence takes the locks of nodes that were declared down, at once, from the
+// volumes served here: their tasks run elsewhere and must not wait for leases,
+// and what such a node still writes is refused.
+func (v *volumes) fence(snap *state.Snapshot) {
+	if v.fenced == nil {
+		v.fenced = map[string]time.Time{}
+	}
+	for n := range state.Nodes.All(snap) {
+		if n.Status == model.NodeReady || n.StartedAt.IsZero() || v.fenced[n.ID].Equal(n.StatusSince) {
+			continue
+		}
+		v.fenced[n.ID] = n.StatusSince
+		for _, name := range v.server.Volumes() {
+			if err := v.server.Fence(name, n.ID); err != nil {
+				v.log.Warn("a node that is down keeps its locks until they expire", "volume", name, "node", n.Name, "err", err)
+			}
+		}
 	}
 }
 

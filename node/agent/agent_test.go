@@ -1,12 +1,17 @@
 package agent
 
 import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -315,4 +320,47 @@ func TestContainerIDs(t *testing.T) {
 	if containerID("a.b") == containerID("a-b") {
 		t.Error("two tasks share a container name")
 	}
+}
+
+func TestArtifactsAreFetchedIntoTheSandbox(t *testing.T) {
+	var archive bytes.Buffer
+	z := gzip.NewWriter(&archive)
+	w := tar.NewWriter(z)
+	body := "#!/bin/sh\necho from-archive\n"
+	if err := w.WriteHeader(&tar.Header{Name: "bin/tool", Mode: 0o755, Size: int64(len(body)), Typeflag: tar.TypeReg}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write([]byte(body)); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(w.Close(), z.Close()); err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/tools.tgz":
+			_, _ = w.Write(archive.Bytes())
+		case "/run":
+			_, _ = io.WriteString(w, "#!/bin/sh\nexec ./bin/tool\n")
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	defer srv.Close()
+	b := newBench(t)
+	b.start()
+	b.do(&command.PutFramework{Framework: model.Framework{ID: "f"}})
+	launch := func(id string, uris ...model.URI) {
+		b.do(&command.LaunchTasks{Tasks: []model.Task{{ID: id, Framework: "f", Node: "n1",
+			Foreign: &model.ForeignTask{TaskID: id, Shell: true, Value: "./run", URIs: uris}}}})
+	}
+	launch("good", model.URI{Value: srv.URL + "/tools.tgz", Extract: true}, model.URI{Value: srv.URL + "/run", Executable: true})
+	b.state("good", model.TaskFinished)
+	if out, err := os.ReadFile(filepath.Join(LogDir(b.dir, "good"), "stdout")); string(out) != "from-archive\n" {
+		t.Errorf("stdout %q, %v", out, err)
+	}
+	launch("escape", model.URI{Value: srv.URL + "/run", File: "../../../run"})
+	b.state("escape", model.TaskError)
+	launch("missing", model.URI{Value: srv.URL + "/gone"})
+	b.state("missing", model.TaskFailed)
 }

@@ -48,8 +48,7 @@ const wardenApplet = "task-warden"
 const poll = 50 * time.Millisecond
 
 func newProcess(cfg Config, t model.Task, spec model.AppSpec) *process {
-	logs := LogDir(cfg.Dir, t.ID)
-	dir := filepath.Join(filepath.Dir(logs), "sandbox")
+	logs, dir := LogDir(cfg.Dir, t.ID), sandboxDir(cfg, t)
 	p := &process{dir: dir, task: t}
 	p.job = job{Dir: dir, Out: logs, Env: append(environment(cfg, t, spec),
 		"MESOS_SANDBOX="+dir, "MESOS_DIRECTORY="+dir, "PATH="+os.Getenv("PATH"))}
@@ -60,6 +59,11 @@ func newProcess(cfg Config, t model.Task, spec model.AppSpec) *process {
 		p.job.Path, p.job.Args = spec.Command[0], append([]string{spec.Command[0]}, spec.Args...)
 	}
 	return p
+}
+
+// sandboxDir is the working directory of a foreign task, with its artifacts.
+func sandboxDir(cfg Config, t model.Task) string {
+	return filepath.Join(filepath.Dir(LogDir(cfg.Dir, t.ID)), "sandbox")
 }
 
 func (p *process) file(name string) string { return filepath.Join(filepath.Dir(p.dir), name) }
@@ -75,6 +79,9 @@ func (p *process) start(ctx context.Context) error {
 	}
 	if _, err := os.Stat(p.file("warden.pid")); err == nil {
 		return nil // a try before a crash has started it
+	}
+	if err := fetch(ctx, p.dir, p.task.Foreign.URIs); err != nil {
+		return err
 	}
 	raw, err := json.Marshal(p.job)
 	if err != nil {

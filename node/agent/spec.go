@@ -192,6 +192,9 @@ func environment(cfg Config, t model.Task, spec model.AppSpec) []string {
 		vars["MARATHON_APP_RESOURCE_CPUS"] = fmt.Sprint(t.Resources.CPUs)
 		vars["MARATHON_APP_RESOURCE_MEM"] = fmt.Sprint(t.Resources.Memory)
 	}
+	if t.Foreign != nil {
+		vars["MESOS_SANDBOX"], vars["MESOS_DIRECTORY"] = mesosSandbox, mesosSandbox
+	}
 	var list []string
 	for i, p := range t.Ports {
 		vars[fmt.Sprintf("PORT%d", i)] = strconv.Itoa(p)

@@ -136,7 +136,7 @@ func (w *worker) bringUp(ctx context.Context) bool {
 
 // passing tells errors that may go away from those that will not.
 func passing(err error) bool {
-	for _, final := range []error{runtime.ErrInvalid, runtime.ErrImageNotFound, runtime.ErrCommand, runtime.ErrUnsupported, runtime.ErrNoSpace} {
+	for _, final := range []error{runtime.ErrInvalid, runtime.ErrImageNotFound, runtime.ErrCommand, runtime.ErrUnsupported, runtime.ErrNoSpace, errArtifact} {
 		if errors.Is(err, final) {
 			return false
 		}
@@ -310,6 +310,16 @@ func (c *container) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if f := c.task.Foreign; f != nil {
+		dir := sandboxDir(c.cfg, c.task)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		if err := fetch(ctx, dir, f.URIs); err != nil {
+			return err
+		}
+		mounts = append(mounts, mount{VolumeMount: model.VolumeMount{Path: mesosSandbox}, dir: dir})
+	}
 	spec := containerSpec(c.cfg, c.task, c.spec, mounts)
 	pull, cancel := context.WithTimeout(ctx, pullTimeout)
 	defer cancel()
@@ -334,6 +344,9 @@ func (c *container) start(ctx context.Context) error {
 	}
 	return c.cfg.Runtime.Start(ctx, spec.ID)
 }
+
+// mesosSandbox is where a foreign task's container finds its artifacts.
+const mesosSandbox = "/mnt/mesos/sandbox"
 
 func (c *container) mounts(ctx context.Context) ([]mount, error) {
 	var out []mount
