@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"appliance/discovery"
@@ -432,7 +433,7 @@ func (n *Node) self(ctx context.Context) model.Node {
 		out.PortRange = [2]int{31000, 32000} // as Mesos agents offer
 		out.Runtime = n.runtime.Name()
 		if info, err := n.runtime.Info(ctx); err == nil {
-			out.Runtime += " " + info.Version
+			out.Runtime += " " + strings.TrimSuffix(info.Version, "+unknown") // as a library it knows no commit
 		}
 	}
 	return out

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"appliance/cmd/cli/ui"
 	"appliance/node/lab"
@@ -29,7 +30,7 @@ func (a *app) labVerb(v lab.Verb) *cobra.Command {
 	if v.Args != "" {
 		use += " " + v.Args
 	}
-	c := &cobra.Command{Use: use, Short: v.Short, Long: v.Long, Example: v.Example, Args: cobra.RangeArgs(v.Min, v.Max)}
+	c := &cobra.Command{Use: use, Short: v.Short, Long: v.Long, Example: indent(v.Example), Args: cobra.RangeArgs(v.Min, v.Max)}
 	if v.Max < 0 {
 		c.Args = cobra.MinimumNArgs(v.Min)
 	}
@@ -60,6 +61,14 @@ func (a *app) labVerb(v lab.Verb) *cobra.Command {
 		c.Flags().SetInterspersed(false)
 	}
 	return c
+}
+
+// indent sets an example as those of the other verbs.
+func indent(text string) string {
+	if text == "" {
+		return ""
+	}
+	return "  " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n  ")
 }
 
 // labSocket is the address of a lab machine's API.

@@ -56,10 +56,7 @@ func (a *app) nodesCmd() *cobra.Command {
 func printNodes(p *ui.Printer, nodes []api.NodeView) {
 	p.Row("NODE", "ROLE", "ADDRESS", "STATUS", "ATTRIBUTES", "CPUS", "MEM", "TASKS", "RUNTIME")
 	for _, n := range nodes {
-		status := string(n.Status)
-		if n.Status == model.NodeReady && !n.Alive {
-			status = "silent"
-		}
+		status := n.State()
 		if n.Drain {
 			status += ",draining"
 		}

@@ -29,9 +29,15 @@ var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"since": func(t time.Time) string { return age(time.Since(t)) },
 	"ms": func(d model.Duration) string {
 		if d == 0 {
-			return "no request yet"
+			return "none meanwhile"
 		}
 		return d.D().Round(time.Millisecond).String()
+	},
+	"move": func(d *model.Deployment) string {
+		if d.From == 0 || d.From == d.To {
+			return fmt.Sprint(d.To)
+		}
+		return fmt.Sprintf("%d to %d", d.From, d.To)
 	},
 	"took": func(d *model.Deployment) string {
 		if d.EndedAt.IsZero() {
@@ -51,10 +57,15 @@ var pages = template.Must(template.New("").Funcs(template.FuncMap{
 }).ParseFS(web, "web/*.html"))
 
 func age(d time.Duration) string {
-	if d < time.Minute {
+	switch {
+	case d < time.Minute:
 		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh%dm", int(d.Hours()), int(d.Minutes())%60)
 	}
-	return d.Truncate(time.Minute).String()
+	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }
 
 func uiAppState(v AppView) string {
@@ -72,10 +83,7 @@ func uiAppState(v AppView) string {
 }
 
 func uiNodeState(n NodeView) string {
-	s := string(n.Status)
-	if n.Status == model.NodeReady && !n.Alive {
-		s = "silent"
-	}
+	s := n.State()
 	if n.Drain {
 		s += ", draining"
 	}
@@ -182,7 +190,8 @@ func (s *Server) page(title, body string, fill func(*http.Request, *state.Snapsh
 		snap := s.Store.Snapshot()
 		p := page{Title: title, Nav: slices.Clone(navigation), Status: s.statusOf(snap)}
 		for i := range p.Nav {
-			p.Nav[i].Here = p.Nav[i].Href == r.URL.Path
+			href := p.Nav[i].Href
+			p.Nav[i].Here = href == r.URL.Path || href == "/ui/apps" && strings.HasPrefix(r.URL.Path, "/ui/app/")
 		}
 		if fill != nil {
 			if err := fill(r, snap, &p); err != nil {

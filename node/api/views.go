@@ -54,6 +54,18 @@ func (s *Server) nodeViews(snap *state.Snapshot) []NodeView {
 	return out
 }
 
+// State is a node's status in one word: as the cluster has decided, with what
+// gossip sees now, and whether the node has ever been there.
+func (v NodeView) State() string {
+	switch {
+	case v.Status == model.NodeDown && v.StartedAt.IsZero():
+		return "joining"
+	case v.Status == model.NodeReady && !v.Alive:
+		return "silent"
+	}
+	return string(v.Status)
+}
+
 func (s *Server) apps(_ *http.Request, snap *state.Snapshot) (any, error) {
 	return s.appViews(snap, false), nil
 }
