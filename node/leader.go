@@ -150,7 +150,11 @@ func (n *Node) spread(ctx context.Context) {
 		}
 		try, cancel := context.WithTimeout(ctx, spreadAfter)
 		defer cancel()
-		n.note("leadership moves away from the VIP", n.cfg.Name, n.voter.TransferLeadership(try, s.ID, s.Addr))
+		err := n.voter.TransferLeadership(try, s.ID, s.Addr)
+		if ctx.Err() != nil {
+			err = nil // our own term has ended: that is what we wanted
+		}
+		n.note("leadership moves away from the VIP", n.cfg.Name, err)
 		return
 	}
 }
