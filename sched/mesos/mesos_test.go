@@ -38,6 +38,9 @@ func newRig(t testing.TB) *rig {
 	t.Cleanup(h.Close)
 	t.Cleanup(h.CloseClientConnections)
 	schedtest.Start(t, func(ctx context.Context) { _ = s.Run(ctx) })
+	for s.init(); !s.leads(); {
+		time.Sleep(time.Millisecond)
+	}
 	return &rig{TB: t, Cluster: c, server: s, url: h.URL}
 }
 
@@ -495,6 +498,19 @@ func TestPages(t *testing.T) {
 			t.Errorf("%s: %d %s", kind, res.StatusCode, body)
 		}
 	}
+}
+
+func TestFormerLeaderTakesNobody(t *testing.T) {
+	r := newRig(t)
+	s := r.subscribe(jsonCodec, wire.FrameworkInfo{}).joined()
+	r.server.lead(false)
+	for range s.events { // ends with the stream
+	}
+	res, err := r.post(jsonCodec, &wire.Call{Type: wire.CallSubscribe, Subscribe: &wire.Subscribe{FrameworkInfo: &wire.FrameworkInfo{Name: "n"}}}, nil)
+	if err != nil || res.StatusCode != http.StatusServiceUnavailable {
+		t.Error(err, res)
+	}
+	res.Body.Close()
 }
 
 func TestFollowerPassesOn(t *testing.T) {

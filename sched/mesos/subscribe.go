@@ -23,6 +23,9 @@ func (s *Server) scheduler(w http.ResponseWriter, r *http.Request) error {
 	if s.leader() == "" {
 		return refuse(http.StatusServiceUnavailable, "No leader elected")
 	}
+	if !s.leads() {
+		return errRecovering
+	}
 	var call wire.Call
 	if err := read(r, &call); err != nil {
 		return err
@@ -113,11 +116,13 @@ func (s *Server) subscribe(w http.ResponseWriter, r *http.Request, call *wire.Ca
 	}
 	id := info.ID.Value
 	st := &stream{id: newStreamID(), codec: c, events: make(chan []byte, maxQueued), closed: make(chan struct{})}
-	if err := s.arrive(r.Context(), call.Subscribe, id, st); err != nil {
+	if err := s.arrive(r.Context(), call.Subscribe, id, st); model.CodeOf(err) == model.CodeConflict {
 		st.send(errorEvent(err.Error()))
 		st.close()
 		_ = s.serve(w, r, st)
 		return nil
+	} else if err != nil {
+		return err
 	}
 	defer s.detach(id, st)
 	_ = s.serve(w, r, st) // however it ended, the answer has begun
@@ -132,8 +137,16 @@ func (s *Server) arrive(ctx context.Context, sub *wire.Subscribe, id string, st 
 	if err != nil {
 		return err
 	}
-	s.attach(f, st, len(sub.SuppressedRoles) > 0)
-	return nil
+	return s.attach(f, st, len(sub.SuppressedRoles) > 0)
+}
+
+// errRecovering is told while Run does not run: no offers would come.
+var errRecovering = refuse(http.StatusServiceUnavailable, "Master has not finished recovery")
+
+func (s *Server) leads() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.leading
 }
 
 // registering counts subscriptions in progress: such a framework must not be
@@ -190,9 +203,12 @@ func seconds(f float64) model.Duration {
 }
 
 // attach makes a stream the framework's only one.
-func (s *Server) attach(f *model.Framework, st *stream, suppressed bool) {
+func (s *Server) attach(f *model.Framework, st *stream, suppressed bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.leading {
+		return errRecovering
+	}
 	if old := s.sessions[f.ID]; old != nil && old.stream != nil {
 		old.stream.send(errorEvent("Framework failed over"))
 		old.stream.close()
@@ -204,6 +220,7 @@ func (s *Server) attach(f *model.Framework, st *stream, suppressed bool) {
 	}})
 	st.send(&wire.Event{Type: wire.EventHeartbeat})
 	s.wake()
+	return nil
 }
 
 func (s *Server) masterInfo() *wire.MasterInfo {
