@@ -153,12 +153,20 @@ func validName(s string) bool {
 	return true
 }
 
-// claim makes the directories of a machine that is not part of a cluster yet.
-// It fails without root and on a machine that already is.
-func (c Config) claim() error {
+// NeedRoot fails for everybody but root.
+func NeedRoot() error {
 	if os.Geteuid() != 0 {
 		return model.Errorf(model.CodeDenied, "only root can make this machine a node").
 			Because("it starts containers and serves port 80").Try("run it with sudo")
+	}
+	return nil
+}
+
+// claim makes the directories of a machine that is not part of a cluster yet.
+// It fails without root and on a machine that already is.
+func (c Config) claim() error {
+	if err := NeedRoot(); err != nil {
+		return err
 	}
 	if _, err := os.Stat(filepath.Join(c.Data, configFile)); err == nil {
 		return model.Errorf(model.CodeConflict, "this machine is already part of a cluster").

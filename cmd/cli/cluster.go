@@ -47,6 +47,9 @@ use from other machines. Both are shown once.`,
 		Example: "  appliance init --advertise 192.168.56.11 --vip 192.168.56.100",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := node.NeedRoot(); err != nil {
+				return err
+			}
 			if err := c.Detect(); err != nil {
 				return err
 			}
@@ -100,6 +103,9 @@ func (a *app) joinCmd() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if token == "" {
 				return model.Errorf(model.CodeInvalid, "a machine needs a token to join").Try("appliance init printed one; make another with: appliance token create --role agent")
+			}
+			if err := node.NeedRoot(); err != nil {
+				return err
 			}
 			c.Role = model.Role(role)
 			if err := c.Detect(); err != nil {

@@ -34,6 +34,9 @@ func (c *Client) consul(ctx context.Context, method, path string, body io.Reader
 		return nil, err
 	case resp.StatusCode == http.StatusNotFound:
 		return nil, model.Errorf(model.CodeNotFound, "there is no such key")
+	case bytes.HasPrefix(raw, []byte("No cluster leader")):
+		return nil, model.Errorf(model.CodeUnavailable, "the cluster cannot take changes now").Because("it has no leader").
+			Try("a majority of the masters must be alive and reach each other; see appliance nodes")
 	case resp.StatusCode >= 300:
 		return nil, model.Errorf(model.CodeInternal, "the node answered %s", resp.Status).Because("%s", bytes.TrimSpace(raw))
 	}
