@@ -48,7 +48,8 @@ func (n *Node) makeDialects(admission command.Proposer) dialects {
 		consul: consul.New(consul.Config{Store: n.store, Catalog: n.catalog, Proposer: n.proposer, Checks: runner, ReadIndex: n.core.ReadIndex,
 			Leader: n.core.leader, Authorize: n.access.Dialect, NodeID: n.cfg.ID, Node: n.cfg.Name, Addr: n.cfg.Advertise, Version: n.version, Log: n.log}),
 		marathon: n.guarded(&marathon.Server{Store: n.store, Proposer: admission, NewID: func() string { return lower(rand.Text()[:12]) }, Log: n.log,
-			Leader: func() string { return n.leaderHostPort(portMarathon) }}),
+			DefaultEnv: func() string { return n.cluster().DefaultEnv },
+			Leader:     func() string { return n.leaderHostPort(portMarathon) }}),
 	}
 	if n.voter != nil {
 		d.mesos = n.guarded(n.makeMesos())
@@ -138,7 +139,7 @@ func (n *Node) socketHandler() http.Handler {
 		switch p := r.URL.Path; {
 		case strings.HasPrefix(p, "/v1/"):
 			d.consul.ServeHTTP(w, r)
-		case strings.HasPrefix(p, "/v2/apps"), strings.HasPrefix(p, "/v2/deployments"), p == "/ping":
+		case strings.HasPrefix(p, "/v2/"), p == "/ping":
 			d.marathon.ServeHTTP(w, r)
 		default:
 			d.own.ServeHTTP(w, r)
@@ -160,6 +161,14 @@ func (n *Node) openDialects(context.Context) error {
 		n.part("port "+port, func(ctx context.Context) error { return serve(ctx, n.httpServer(h), ln) })
 	}
 	return nil
+}
+
+// cluster is the cluster's record, empty as long as it is not known.
+func (n *Node) cluster() model.Cluster {
+	for c := range state.Clusters.All(n.store.Snapshot()) {
+		return *c
+	}
+	return model.Cluster{}
 }
 
 // leaderHostPort is a dialect's address on the leader, "" if there is none.
@@ -208,10 +217,8 @@ func (n *Node) routeAddrs(name string) ([]netip.Addr, bool) {
 		return nil, false
 	}
 	addr := n.cfg.Advertise
-	for c := range state.Clusters.All(n.store.Snapshot()) {
-		if c.VIP != "" {
-			addr = c.VIP
-		}
+	if vip := n.cluster().VIP; vip != "" {
+		addr = vip
 	}
 	ip, err := netip.ParseAddr(addr)
 	return []netip.Addr{ip}, err == nil

@@ -70,6 +70,9 @@ func Init(c Config, o InitOptions) (Founded, error) {
 	secret, tok := newAPIToken(now)
 	tok.Name, tok.Policy = "operator", model.Policy{Operator: true}
 	f.APIToken, birth.APITokens = secret, []model.APIToken{tok}
+	if len(o.Environments) > 0 {
+		birth.Cluster.DefaultEnv = o.Environments[0]
+	}
 	for _, env := range o.Environments {
 		birth.Environments = append(birth.Environments, model.Environment{Name: env, Selector: map[string]string{"env": env}})
 	}

@@ -370,7 +370,7 @@ func (n *Node) openAgent(ctx context.Context) error {
 }
 
 func (n *Node) openAPI(context.Context) error {
-	admission := &api.Admission{Next: n.proposer, Store: n.store, Registry: registryAddr, Validate: sched.Validate}
+	admission := &api.Admission{Next: n.proposer, Store: n.store, Registry: registryAddr, Admit: sched.Admit}
 	n.api = &api.Server{Store: n.store, Proposer: admission, Cluster: apiCluster{n},
 		Images: imageLabels{imageIndex{n.store, n.proposer}, n.blobs}, Authorize: n.access.API, Version: n.version, Log: n.log}
 	sock := filepath.Join(n.cfg.Run, "api.sock")

@@ -125,12 +125,7 @@ func (n *Node) tellHolder(ctx context.Context) error {
 // settled is how long the VIP must have been here to be worth an entry.
 const settled = 500 * time.Millisecond
 
-func (n *Node) recordedHolder() string {
-	for c := range state.Clusters.All(n.store.Snapshot()) {
-		return c.VIPHolder
-	}
-	return ""
-}
+func (n *Node) recordedHolder() string { return n.cluster().VIPHolder }
 
 // vipHolder is the id of the node that holds the VIP: as the packets say on a
 // node that takes part in the election, as the log says elsewhere.

@@ -232,6 +232,15 @@ func (g *Gossip) Alive(id string) (bool, time.Time) {
 	return !met || m.Alive, m.Since
 }
 
+// Met tells whether a node was ever seen here. One that never was says
+// nothing about itself.
+func (g *Gossip) Met(id string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, ok := g.members[id]
+	return ok
+}
+
 // Members lists all nodes that were met, by name and id.
 func (g *Gossip) Members() []Member {
 	g.mu.Lock()

@@ -41,10 +41,12 @@ func newHouse(t *testing.T) *house {
 	h.Node("mm1", "192.0.2.1", model.RoleMaster)
 	h.Node("ms1", "192.0.2.11", model.RoleAgent)
 	h.Node("ms2", "192.0.2.12", model.RoleAgent)
+	h.Must(&command.RegisterNode{Node: model.Node{ID: "id-ms3", Name: "ms3", Role: model.RoleAgent, Addr: "192.0.2.13", Status: model.NodeReady,
+		Attributes: map[string]string{"env": "production"}, Capacity: model.Resources{CPUs: 4, Memory: 4096}}})
 	h.push("web", "latest", digest, `{"instances": 2, "ports": [{"containerPort": 8000}], "routes": [{"host": "app-{env}"}]}`)
 	log := slog.New(slog.DiscardHandler)
 	h.server = &api.Server{Store: h.Store, Cluster: cluster{h}, Images: images{h}, Version: "v1", Log: log,
-		Proposer:  &api.Admission{Next: h.Cluster, Store: h.Store, Registry: "127.0.0.1:5000", Validate: sched.Validate},
+		Proposer:  &api.Admission{Next: h.Cluster, Store: h.Store, Registry: "127.0.0.1:5000", Admit: sched.Admit},
 		Authorize: func(_ *http.Request, n api.Need) error { h.needs = append(h.needs, n); return h.deny }}
 	return h
 }

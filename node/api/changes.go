@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,7 +36,7 @@ func appID(app, env string) (string, error) {
 		return app, nil
 	}
 	if app == "" || env == "" {
-		return "", model.Errorf(model.CodeInvalid, "an app needs a name and an environment").Try("for example: appliance deploy notejam --env test")
+		return "", model.Errorf(model.CodeInvalid, "an app needs a name and an environment").Try("name both, for example: notejam --env test")
 	}
 	return model.AppID(env, app), nil
 }
@@ -322,6 +323,7 @@ func (s *Server) nodeByName(name string) (*model.Node, error) {
 		}
 		known = append(known, n.Name)
 	}
+	slices.Sort(known)
 	return nil, model.Errorf(model.CodeNotFound, "there is no node %s", name).Because("known are: %s", strings.Join(known, " "))
 }
 
@@ -345,7 +347,8 @@ const defaultJoinTTL = 24 * time.Hour
 
 func (s *Server) joinToken(ctx context.Context, req *TokenRequest) (any, error) {
 	if req.Role != model.RoleMaster && req.Role != model.RoleAgent {
-		return nil, model.Errorf(model.CodeInvalid, "a join token is for a master or an agent, not %q", req.Role)
+		return nil, model.Errorf(model.CodeInvalid, "a join token is for a master or an agent, not %q", req.Role).
+			Try("say which with --role master or --role agent")
 	}
 	if err := positive(req.TTL); err != nil {
 		return nil, err

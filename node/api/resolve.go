@@ -49,7 +49,9 @@ type Admission struct {
 	Next     command.Proposer
 	Store    *state.Store
 	Registry string // loopback endpoint, "127.0.0.1:5000"
-	Validate func(*model.AppSpec) error
+	// Admit says why a spec cannot run here: bad values, an unknown environment,
+	// constraints that no node can ever meet.
+	Admit func(*state.Snapshot, *model.AppSpec) error
 }
 
 // Propose admits releases and lets everything else through.
@@ -83,7 +85,7 @@ func (a *Admission) admit(c *command.CreateRelease) error {
 	if len(spec.Checks) == 0 {
 		spec.Checks = discovery.ConventionChecks(*spec)
 	}
-	if err := a.Validate(spec); err != nil {
+	if err := a.Admit(a.Store.Snapshot(), spec); err != nil {
 		return err
 	}
 	if c.Release.Digest != "" || spec.Image == "" || Foreign(spec.Image) {

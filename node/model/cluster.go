@@ -10,6 +10,9 @@ type Cluster struct {
 	CreatedAt time.Time `json:"createdAt"`
 	CACert    []byte    `json:"caCert"` // PEM; public
 	VIP       string    `json:"vip,omitempty"`
+	// DefaultEnv is the environment of apps whose id names none, as in the
+	// Marathon dialect.
+	DefaultEnv string `json:"defaultEnv,omitempty"`
 	// VIPHolder is the node that holds the VIP, as it last said itself. For
 	// people: nothing is decided by it.
 	VIPHolder string `json:"vipHolder,omitempty"`

@@ -111,8 +111,8 @@ func (c *call) app(id string) error {
 
 // shown is the id as the client may have written it, for error texts.
 func (c *call) shown(id string) string {
-	if c.DefaultEnv != "" {
-		if short, ok := strings.CutPrefix(id, "/"+c.DefaultEnv+"/"); ok && !strings.Contains(c.r.URL.Path, c.DefaultEnv+"/") {
+	if c.defaultEnv() != "" {
+		if short, ok := strings.CutPrefix(id, "/"+c.defaultEnv()+"/"); ok && !strings.Contains(c.r.URL.Path, c.defaultEnv()+"/") {
 			return "/" + short
 		}
 	}

@@ -54,7 +54,7 @@ func newRig(t *testing.T, live bool) *rig {
 	c.AddAgent(t, "ms1", "test")
 	c.AddAgent(t, "ms2", "test")
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	s := &Server{Store: c.Store, Proposer: c, NewID: c.NewID, Log: log, DefaultEnv: "test", Leader: func() string { return "10.0.0.1:8080" }}
+	s := &Server{Store: c.Store, Proposer: c, NewID: c.NewID, Log: log, DefaultEnv: func() string { return "test" }, Leader: func() string { return "10.0.0.1:8080" }}
 	h := httptest.NewServer(s)
 	t.Cleanup(h.Close)
 	if live {
@@ -275,7 +275,7 @@ func TestDefaultEnvironment(t *testing.T) {
 	if got := at(r.want(200, "GET", "/v2/apps/shop/cart", ""), "app", "id"); got != "/shop/cart" {
 		t.Error(got)
 	}
-	r.server.DefaultEnv = ""
+	r.server.DefaultEnv = nil
 	r.want(422, "POST", "/v2/apps", strings.Replace(notejam, "/test/notejam", "/nowhere/x", 1))
 }
 

@@ -37,9 +37,9 @@ type Server struct {
 	Proposer command.Proposer
 	NewID    func() string // ids of deployments
 	Log      *slog.Logger
-	// DefaultEnv takes apps whose id does not begin with an environment; ""
-	// refuses them.
-	DefaultEnv string
+	// DefaultEnv names the environment that takes apps whose id does not begin
+	// with one; nil or "" refuses them.
+	DefaultEnv func() string
 	// Leader is host:port of the leading master, "" if there is none; nil
 	// means unknown.
 	Leader func() string
@@ -48,6 +48,13 @@ type Server struct {
 	Admit func(ctx context.Context, spec *model.AppSpec) (digest string, err error)
 
 	streams atomic.Int32 // open event streams
+}
+
+func (s *Server) defaultEnv() string {
+	if s.DefaultEnv == nil {
+		return ""
+	}
+	return s.DefaultEnv()
 }
 
 // call is one request with its answer.
@@ -148,8 +155,8 @@ func stampOrNil(t time.Time) any {
 func (c *call) resolve(id string) string {
 	id = path.Clean("/" + id)
 	env, _ := model.SplitAppID(id)
-	if c.DefaultEnv == "" || state.Environments.Get(c.snap, env) != nil {
+	if c.defaultEnv() == "" || state.Environments.Get(c.snap, env) != nil {
 		return id
 	}
-	return model.AppID(c.DefaultEnv, id)
+	return model.AppID(c.defaultEnv(), id)
 }
