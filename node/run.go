@@ -173,10 +173,19 @@ func listen(addr, what string) (net.Listener, error) {
 	return ln, nil
 }
 
-func (n *Node) openData(context.Context) error {
+func (n *Node) openData(ctx context.Context) error {
 	if err := checkSpace(n.cfg.Data); err != nil {
 		return err
 	}
+	lock, err := lockData(n.cfg.Data)
+	if err != nil {
+		return err
+	}
+	n.part("data directory", func(ctx context.Context) error {
+		defer lock.Close()
+		<-ctx.Done()
+		return nil
+	})
 	return os.MkdirAll(n.cfg.Run, 0o700)
 }
 

@@ -140,6 +140,11 @@ func TestAcknowledgedIsDurable(t *testing.T) {
 		for _, st := range list {
 			unix.Kill(st.PID, unix.SIGKILL)
 		}
+		for _, st := range list { // a process that is still dying holds its mount
+			for st.alive() {
+				time.Sleep(stopPoll)
+			}
+		}
 		stop.Store(true)
 		wg.Wait()
 		v.start()
