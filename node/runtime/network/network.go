@@ -18,6 +18,8 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/vishvananda/netlink"
+
 	"appliance/node/runtime"
 )
 
@@ -236,8 +238,19 @@ func (n *Network) Recover(live map[string]bool) error {
 	}
 	if len(n.attached) > 0 {
 		errs = append(errs, n.reapply())
+	} else if n.bridgeExists() {
+		// The run directory was lost but the kernel's side was not: its rules
+		// would go on sending published ports to addresses of the dead.
+		errs = append(errs, n.removeRules(), deleteLink(n.cfg.Bridge))
 	}
 	return errors.Join(errs...)
+}
+
+// bridgeExists also tells whether there can be rules: they are made after the
+// bridge and removed before it.
+func (n *Network) bridgeExists() bool {
+	_, err := netlink.LinkByName(n.cfg.Bridge)
+	return err == nil
 }
 
 // IDs lists the attached containers.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/google/nftables"
 	"pgregory.net/rapid"
 
 	"appliance/node/runtime"
@@ -153,5 +154,38 @@ func TestForwardPolicyDrop(t *testing.T) {
 	}
 	if got := count(); got != 0 {
 		t.Errorf("%d rules are left in FORWARD", got)
+	}
+}
+
+// A node whose run directory was lost while its network namespace stayed must
+// not go on sending published ports to containers that are gone.
+func TestRecoverAfterLostRunDirectory(t *testing.T) {
+	runtimetest.NeedsRoot(t)
+	n := open(t, t.TempDir())
+	if _, err := n.Attach("a", []runtime.PortMapping{{HostPort: 18081, ContainerPort: 80}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := removeNetns(n.netns("a")); err != nil {
+		t.Fatal(err)
+	}
+	fresh := open(t, t.TempDir())
+	if err := fresh.Recover(nil); err != nil {
+		t.Fatal(err)
+	}
+	if fresh.bridgeExists() {
+		t.Error("the bridge is left")
+	}
+	c, err := nftables.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables, err := c.ListTables()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tb := range tables {
+		if tb.Name == tableName {
+			t.Error("the rules are left")
+		}
 	}
 }
