@@ -72,13 +72,14 @@ func Isolate(m *testing.M) int {
 	return 0
 }
 
-// prepareInside finishes what clone could not: private mounts, /proc and
-// /sys of the new namespaces, a tmpfs on /run, loopback up.
+// prepareInside finishes what clone could not: private mounts, /proc,
+// a tmpfs on /run and on /opt, where a distribution's containerd makes a
+// directory whatever it is told, loopback up.
 func prepareInside() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
-	for _, m := range []struct{ fs, dir string }{{"proc", "/proc"}, {"tmpfs", "/run"}} {
+	for _, m := range []struct{ fs, dir string }{{"proc", "/proc"}, {"tmpfs", "/run"}, {"tmpfs", "/opt"}} {
 		if err := unix.Mount(m.fs, m.dir, m.fs, 0, ""); err != nil {
 			return fmt.Errorf("mount %s: %w", m.dir, err)
 		}
