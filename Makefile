@@ -5,6 +5,7 @@ TAGS     := no_cri,no_btrfs,no_zfs,no_devmapper,no_tracing
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 STATIC   := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 PACKAGES ?= ./...
+BINARIES := APPLIANCE_BINARY=$(CURDIR)/bin/appliance NOTEJAM_BINARY=$(CURDIR)/bin/notejam
 FUZZTIME ?= 5s
 ROOT     := $(if $(filter-out 0,$(shell id -u)),sudo)
 
@@ -14,11 +15,11 @@ export GOFLAGS := -tags=$(TAGS)
 BUILD_DEPS := gcc libc6-dev libseccomp-dev pkg-config
 TEST_DEPS  := docker.io ruby nftables iproute2 keepalived
 
-.PHONY: help deps test-deps build test vet fmt lint fuzz bench demo demo-down clean
+.PHONY: help deps test-deps build test e2e vet fmt lint fuzz bench demo demo-down clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Only what is missing is installed, so that a prepared machine needs no network.
 define install
@@ -40,8 +41,11 @@ build: deps ## build bin/appliance (static, with runc inside) and bin/notejam
 	$(STATIC) -o bin/notejam ./cmd/notejam
 
 test: test-deps build ## run all tests with the race detector; root runs the lab and the runtimes, too
-	APPLIANCE_BINARY=$(CURDIR)/bin/appliance NOTEJAM_BINARY=$(CURDIR)/bin/notejam \
-	go test -race -timeout 15m $(PACKAGES)
+	$(BINARIES) go test -race -timeout 15m -skip '^TestEndToEnd$$' $(PACKAGES)
+	$(if $(filter ./...,$(PACKAGES)),$(MAKE) --no-print-directory e2e)
+
+e2e: ## the demo's story with bad input and more faults, alone: it measures (root; make build first)
+	$(BINARIES) go test -race -timeout 10m -count=1 -run '^TestEndToEnd$$' ./node/lab/story
 
 vet: ## go vet
 	go vet $(PACKAGES)

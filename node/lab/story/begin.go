@@ -13,6 +13,7 @@ import (
 
 	"appliance/node/lab"
 	"appliance/node/model"
+	"appliance/vagrant"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -69,6 +70,9 @@ func (s *Story) everybodyReady(ctx context.Context) error {
 			}
 			if !st.Fresh || st.Leader == "" {
 				return fmt.Errorf("%s is out of touch with the masters", m.Name)
+			}
+			if m.Role == vagrant.RoleMaster && s.cluster.VIP.IsValid() && st.VIPNode == "" {
+				return fmt.Errorf("%s does not know who holds %s", m.Name, s.cluster.VIP)
 			}
 		}
 		return nil

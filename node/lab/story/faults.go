@@ -174,11 +174,7 @@ func (s *Story) loseLeader(ctx context.Context) error {
 func (s *Story) killLeader(ctx context.Context, leader string) (time.Duration, error) {
 	other := s.api(s.master(leader))
 	const patience = 5 * time.Second // a write that waits for the new leader is a good one
-	n := 0
-	watch := watchOutage(ctx, patience, func(ctx context.Context) error {
-		n++ // tries are begun one after the other
-		return other.put(ctx, "story/leader", fmt.Sprint(n))
-	})
+	watch := watchOutage(ctx, patience, func(ctx context.Context) error { return other.put(ctx, "story/leader", leader) })
 	defer watch.cancel()
 	if err := watch.steady(ctx, 5); err != nil {
 		return 0, err
