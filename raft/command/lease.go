@@ -1,0 +1,52 @@
+package command
+
+import (
+	"time"
+
+	"appliance/node/model"
+	"appliance/raft/state"
+)
+
+// TakeLease takes a free or expired lease, or extends one's own. At is the
+// leader's clock when it proposed; the holder must count its own time from
+// before it asked.
+type TakeLease struct {
+	Name   string        `json:"name"`
+	Holder string        `json:"holder"`
+	At     time.Time     `json:"at"`
+	TTL    time.Duration `json:"ttl"`
+}
+
+func (c *TakeLease) apply(tx *state.Tx, index uint64) (any, *model.Error) {
+	old := state.Leases.Get(&tx.Snapshot, c.Name)
+	next := model.Lease{Name: c.Name, Holder: c.Holder, Epoch: 1, Expires: c.At.Add(c.TTL)}
+	if old != nil {
+		if old.Holder != c.Holder && c.At.Before(old.Expires) {
+			return nil, model.Errorf(model.CodeConflict, "lease %s is held", c.Name).
+				Because("by %s until %s", old.Holder, old.Expires.UTC().Format(time.RFC3339Nano))
+		}
+		next.Epoch = old.Epoch
+		if old.Holder != c.Holder {
+			next.Epoch++
+		}
+	}
+	state.Leases.Put(tx, index, &next)
+	return next, nil
+}
+
+// ReleaseLease gives up one's own lease; anybody else's is left alone.
+type ReleaseLease struct {
+	Name   string `json:"name"`
+	Holder string `json:"holder"`
+}
+
+func (c *ReleaseLease) apply(tx *state.Tx, index uint64) (any, *model.Error) {
+	old := state.Leases.Get(&tx.Snapshot, c.Name)
+	if old == nil || old.Holder != c.Holder {
+		return nil, nil
+	}
+	free := *old
+	free.Expires = time.Time{}
+	state.Leases.Put(tx, index, &free)
+	return nil, nil
+}
