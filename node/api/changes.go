@@ -4,9 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"net/http"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -305,69 +303,8 @@ func (s *Server) stop(ctx context.Context, req *StopRequest) (any, error) {
 	return Accepted{App: id}, err
 }
 
-func (s *Server) drain(ctx context.Context, req *DrainRequest) (any, error) {
-	n, err := s.nodeByName(req.Node)
-	if err != nil {
-		return nil, err
-	}
-	_, err = command.Do(ctx, s.Proposer, &command.SetNodeDrain{Node: n.ID, Drain: req.Drain, At: time.Now().UTC()})
-	return n, err
-}
-
-func (s *Server) nodeByName(name string) (*model.Node, error) {
-	snap := s.Store.Snapshot()
-	var known []string
-	for n := range state.Nodes.All(snap) {
-		if n.Name == name || n.ID == name {
-			return n, nil
-		}
-		known = append(known, n.Name)
-	}
-	slices.Sort(known)
-	return nil, model.Errorf(model.CodeNotFound, "there is no node %s", name).Because("known are: %s", strings.Join(known, " "))
-}
-
 // label is a DNS label (RFC 1035).
 var label = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-
-func (s *Server) putEnvironment(ctx context.Context, req *model.Environment) (any, error) {
-	if !label.MatchString(req.Name) {
-		return nil, model.Errorf(model.CodeInvalid, "%q cannot name an environment", req.Name).
-			Because("it becomes a part of host names").Try("use small letters, digits and dashes")
-	}
-	if req.Selector == nil {
-		req.Selector = map[string]string{"env": req.Name}
-	}
-	_, err := command.Do(ctx, s.Proposer, &command.PutEnvironment{Environment: *req})
-	return req, err
-}
-
-// defaultJoinTTL is how long a join token lives when nobody says otherwise.
-const defaultJoinTTL = 24 * time.Hour
-
-func (s *Server) joinToken(ctx context.Context, req *TokenRequest) (any, error) {
-	if req.Role != model.RoleMaster && req.Role != model.RoleAgent {
-		return nil, model.Errorf(model.CodeInvalid, "a join token is for a master or an agent, not %q", req.Role).
-			Try("say which with --role master or --role agent")
-	}
-	if err := positive(req.TTL); err != nil {
-		return nil, err
-	}
-	now := time.Now().UTC()
-	secret, t, err := s.Cluster.NewJoinToken(req.Role, now)
-	if err != nil {
-		return nil, err
-	}
-	t.SingleUse = req.SingleUse
-	t.ExpiresAt = now.Add(defaultJoinTTL)
-	if req.TTL > 0 {
-		t.ExpiresAt = now.Add(req.TTL.D())
-	}
-	if _, err := command.Do(ctx, s.Proposer, &command.PutJoinToken{Token: t}); err != nil {
-		return nil, err
-	}
-	return Token{ID: t.ID, Token: secret, Expires: t.ExpiresAt}, nil
-}
 
 // positive refuses a token that is over before it begins; 0 is the default.
 func positive(ttl model.Duration) error {
@@ -375,81 +312,4 @@ func positive(ttl model.Duration) error {
 		return model.Errorf(model.CodeInvalid, "a token cannot live for %s", ttl).Try("give a time such as 1h")
 	}
 	return nil
-}
-
-func (s *Server) apiToken(ctx context.Context, req *TokenRequest) (any, error) {
-	if req.Name == "" {
-		return nil, model.Errorf(model.CodeInvalid, "an API token needs a name").Try("name who or what will use it")
-	}
-	if err := positive(req.TTL); err != nil {
-		return nil, err
-	}
-	now := time.Now().UTC()
-	secret, t, err := s.Cluster.NewAPIToken(now)
-	if err != nil {
-		return nil, err
-	}
-	t.Name, t.Policy = req.Name, req.Policy
-	if req.TTL > 0 {
-		t.ExpiresAt = now.Add(req.TTL.D())
-	}
-	if _, err := command.Do(ctx, s.Proposer, &command.PutAPIToken{Token: t}); err != nil {
-		return nil, err
-	}
-	return Token{ID: t.ID, Token: secret, Expires: t.ExpiresAt}, nil
-}
-
-// TokenView is a token without its secret.
-type TokenView struct {
-	ID      string    `json:"id"`
-	Kind    string    `json:"kind"`
-	Name    string    `json:"name,omitempty"`
-	Role    string    `json:"role,omitempty"`
-	Created time.Time `json:"created"`
-	Expires time.Time `json:"expires"`
-	UsedBy  string    `json:"usedBy,omitempty"`
-}
-
-func (s *Server) tokens(r *http.Request, snap *state.Snapshot) (any, error) {
-	if err := s.Authorize(r, Need{Operator: true}); err != nil {
-		return nil, err
-	}
-	out := []TokenView{}
-	for t := range state.JoinTokens.All(snap) {
-		out = append(out, TokenView{ID: t.ID, Kind: "join", Role: string(t.Role), Created: t.CreatedAt, Expires: t.ExpiresAt, UsedBy: nodeName(snap, t.UsedBy)})
-	}
-	for t := range state.APITokens.All(snap) {
-		out = append(out, TokenView{ID: t.ID, Kind: "api", Name: t.Name, Created: t.CreatedAt, Expires: t.ExpiresAt})
-	}
-	return out, nil
-}
-
-func (s *Server) revoke(w http.ResponseWriter, r *http.Request) error {
-	id, now := r.PathValue("id"), time.Now().UTC()
-	var c command.Command = &command.DeleteAPIToken{ID: id, At: now}
-	if state.JoinTokens.Get(s.Store.Snapshot(), id) != nil {
-		c = &command.DeleteJoinToken{ID: id, At: now}
-	}
-	return s.done(w, r, c)
-}
-
-func (s *Server) removeNode(w http.ResponseWriter, r *http.Request) error {
-	n, err := s.nodeByName(r.PathValue("name"))
-	if err != nil {
-		return err
-	}
-	return s.done(w, r, &command.RemoveNode{Node: n.ID, At: time.Now().UTC()})
-}
-
-func (s *Server) removeVolume(w http.ResponseWriter, r *http.Request) error {
-	return s.done(w, r, &command.DeleteVolume{Name: r.PathValue("name")})
-}
-
-func (s *Server) done(w http.ResponseWriter, r *http.Request, c command.Command) error {
-	ctx, cancel := context.WithTimeout(r.Context(), writeTimeout)
-	defer cancel()
-	if _, err := command.Do(ctx, s.Proposer, c); err != nil {
-		return err
-	}
-	return answer(w, http.StatusOK, struct{}{})
 }
