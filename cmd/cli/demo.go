@@ -1,8 +1,7 @@
 package cli
 
 import (
-	"context"
-	"fmt"
+	"errors"
 
 	"appliance/cmd/cli/ui"
 	"appliance/node/lab"
@@ -44,8 +43,20 @@ stays up for a look; 'appliance lab down' removes it.`,
 }
 
 func (a *app) benchCmd() *cobra.Command {
-	return &cobra.Command{Use: "bench", Short: "Measure the targets in a lab", Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return fmt.Errorf("not yet: %w", context.Canceled)
-		}}
+	cmd := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure the targets in a lab",
+		Long: `Measure the targets in a lab of its own, which is removed afterwards. The exit
+code is 1 if a floor is missed. Close everything else that uses the processor.`,
+		Args: noArgs,
+	}
+	o := a.place(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		b, err := story.RunBench(cmd.Context(), *o, a.errOut)
+		if b == nil {
+			return err
+		}
+		return errors.Join(a.show(b, func(p *ui.Printer) { p.Line("%s", b.Text()) }), err)
+	}
+	return cmd
 }

@@ -120,6 +120,10 @@ func (s *Story) master(except ...string) string {
 
 // await looks until check is content. The error is the last complaint.
 func await(ctx context.Context, limit time.Duration, check func(ctx context.Context) error) error {
+	return awaitEvery(ctx, limit, lookEvery, check)
+}
+
+func awaitEvery(ctx context.Context, limit, pause time.Duration, check func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var last error
@@ -134,7 +138,7 @@ func await(ctx context.Context, limit time.Duration, check func(ctx context.Cont
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("after %s still: %w", limit, last)
-		case <-time.After(lookEvery):
+		case <-time.After(pause):
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"appliance/node/api"
 	"appliance/vagrant"
 )
 
@@ -105,26 +106,34 @@ func (s *Story) back(ctx context.Context, machine string, link bool) error {
 	return err
 }
 
-// settled waits until all machines are ready and both apps are at target.
+// settled waits until all machines are ready and all apps are at target.
 func (s *Story) settled(ctx context.Context) error {
 	began := time.Now()
 	if err := s.everybodyReady(ctx); err != nil {
 		return err
 	}
-	for _, env := range []string{envTest, envProd} {
-		err := await(ctx, stepTime, func(ctx context.Context) error {
-			app, err := s.app(ctx, env)
-			if err == nil && (app.Ready != app.Instances || app.Running != app.Instances) {
-				err = fmt.Errorf("%s has %d of %d instances ready", app.ID, app.Ready, app.Instances)
-			}
-			return err
-		})
-		if err != nil {
+	apps, err := get[[]api.AppView](ctx, s.api(s.master()), "/apps")
+	if err != nil {
+		return err
+	}
+	for _, app := range apps {
+		if err := s.atTarget(ctx, app.ID); err != nil {
 			return err
 		}
 	}
 	s.out.ok("%d machines ready and all apps at their target again, by themselves, after %s", len(s.cluster.Machines), short(time.Since(began)))
 	return nil
+}
+
+// atTarget waits until as many instances of an app are ready as are wanted.
+func (s *Story) atTarget(ctx context.Context, id string) error {
+	return await(ctx, stepTime, func(ctx context.Context) error {
+		app, err := get[api.AppView](ctx, s.api(s.master()), "/apps"+id)
+		if err == nil && (app.Ready != app.Instances || app.Running != app.Instances) {
+			err = fmt.Errorf("%s has %d of %d instances ready", app.ID, app.Ready, app.Instances)
+		}
+		return err
+	})
 }
 
 // loseLeader kills the leader's process while the app is in use.
