@@ -27,7 +27,9 @@ func (c *Batch) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 	parsed := make([]Command, len(c.Commands))
 	for i, raw := range c.Commands {
 		inner, err := Decode(raw)
-		if _, nested := inner.(*Batch); err != nil || nested {
+		_, nested := inner.(*Batch)
+		_, audited := inner.(*Audited) // the batch is, as a whole
+		if err != nil || nested || audited {
 			return nil, model.Errorf(model.CodeInvalid, "command %d of the batch cannot be read", i)
 		}
 		parsed[i] = inner

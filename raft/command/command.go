@@ -40,7 +40,11 @@ func Encode(c Command) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode %T: %w", c, err)
 	}
-	if len(body) > MaxSize {
+	limit := MaxSize
+	if _, ok := c.(*Audited); ok {
+		limit += maxEnvelope // what fits by itself also fits on somebody's behalf
+	}
+	if len(body) > limit {
 		return nil, model.Errorf(model.CodeExhausted, "a change of %d bytes does not fit into the log", len(body)).
 			Because("one entry may have %d bytes", MaxSize).Try("split it into smaller ones")
 	}

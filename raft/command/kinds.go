@@ -6,6 +6,7 @@ var all = []Command{
 	(*PutJoinToken)(nil), (*DeleteJoinToken)(nil), (*PutAPIToken)(nil), (*DeleteAPIToken)(nil),
 	(*PutEnvironment)(nil), (*DeleteEnvironment)(nil), (*PutSecret)(nil), (*DeleteSecret)(nil),
 	(*TakeLease)(nil), (*ReleaseLease)(nil), (*Batch)(nil), (*RecordEvent)(nil), (*SetVIPHolder)(nil), (*SetLeader)(nil),
+	(*Audited)(nil), (*StageRestore)(nil), (*EndRestore)(nil),
 	(*CreateRelease)(nil), (*ScaleApp)(nil), (*DeleteApp)(nil), (*EndDeployment)(nil), (*SetBackoff)(nil),
 	(*CreateTasks)(nil), (*Place)(nil), (*StopTasks)(nil), (*Observe)(nil), (*ForgetTasks)(nil),
 	(*PutFramework)(nil), (*RemoveFramework)(nil), (*LaunchTasks)(nil), (*AckStatus)(nil),
@@ -36,6 +37,9 @@ func (*Batch) kind() kind             { return 17 }
 func (*RecordEvent) kind() kind       { return 18 }
 func (*SetVIPHolder) kind() kind      { return 19 }
 func (*SetLeader) kind() kind         { return 20 }
+func (*Audited) kind() kind           { return 21 }
+func (*StageRestore) kind() kind      { return 22 }
+func (*EndRestore) kind() kind        { return 23 }
 
 func (*CreateRelease) kind() kind { return 30 }
 func (*ScaleApp) kind() kind      { return 31 }

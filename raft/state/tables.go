@@ -57,6 +57,11 @@ var (
 		}))
 	Tags   = define[model.Tag]("tags", (*model.Tag).Key, by("repo", func(t *model.Tag) string { return t.Repo }))
 	Events = define[model.Event]("events", func(e *model.Event) string { return fmt.Sprintf("%020d.%04d", e.Seq, e.N) })
+	Audit  = define[model.AuditRecord]("audit", (*model.AuditRecord).Key)
+	// Staged holds the pieces of a snapshot file that is about to replace the
+	// state. It is part of the state, so that a master which starts in between
+	// has them too.
+	Staged = define[model.StagedChunk]("staged", (*model.StagedChunk).Key)
 )
 
 // indexTable keeps, per table, the index of its last change; the row
@@ -80,6 +85,7 @@ type definition struct {
 	schema  *memdb.TableSchema
 	newRow  func() any
 	restore func(*Tx, any)
+	replace func(tx *Tx, index uint64, from *Snapshot)
 }
 
 type secondary[T any] struct {
@@ -103,6 +109,7 @@ func define[T any](name string, key func(*T) string, indexes ...secondary[T]) Ta
 		name: name, schema: schema,
 		newRow:  func() any { return reflect.New(reflect.TypeFor[T]()).Interface() },
 		restore: func(tx *Tx, row any) { t.restore(tx, row.(*T)) },
+		replace: t.replace,
 	})
 	return t
 }

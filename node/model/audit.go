@@ -1,0 +1,101 @@
+package model
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Actor is on whose behalf a change was made, as the node that took the
+// request has seen it.
+type Actor struct {
+	Who  string `json:"who"`  // "root", "token ID (NAME)", "loopback" or "anonymous"
+	From string `json:"from"` // remote address, or "unix socket"
+	Node string `json:"node"` // id of the node that took the request
+	Via  string `json:"via"`  // method and path of the request
+}
+
+// AuditRecord is one accepted change. Records form a chain: each holds the
+// hash of the one before, so that none can be edited, removed or moved
+// without breaking what follows.
+type AuditRecord struct {
+	Meta
+	Seq     uint64    `json:"seq"`   // from 1, without gaps
+	Index   uint64    `json:"index"` // log index of the change
+	At      time.Time `json:"at"`
+	Actor   Actor     `json:"actor"`
+	What    string    `json:"what"` // name of the command
+	Subject string    `json:"subject,omitempty"`
+	Prev    []byte    `json:"prev,omitempty"` // Hash of the record before; empty in the first
+	Hash    []byte    `json:"hash"`
+}
+
+// Key is the record's id in the state.
+func (r *AuditRecord) Key() string { return AuditKey(r.Seq) }
+
+// AuditKey is the id of the record with a number.
+func AuditKey(seq uint64) string { return fmt.Sprintf("%020d", seq) }
+
+// Sum is the hash that the record must have: SHA-256 of its JSON form without
+// Meta and Hash, which includes Prev.
+func (r *AuditRecord) Sum() []byte {
+	c := *r
+	c.Meta, c.Hash = Meta{}, nil
+	raw, err := json.Marshal(&c)
+	if err != nil {
+		panic("model: audit record: " + err.Error()) // plain strings, numbers and a time of this era always encode
+	}
+	sum := sha256.Sum256(raw)
+	return sum[:]
+}
+
+// StagedChunk is one piece of a snapshot file on its way into the state.
+type StagedChunk struct {
+	Meta
+	ID   string `json:"id"` // of the restore
+	N    int    `json:"n"`
+	Data []byte `json:"data"`
+}
+
+// Key is the chunk's id in the state.
+func (c *StagedChunk) Key() string { return fmt.Sprintf("%s/%08d", c.ID, c.N) }
+
+// BrokenChain says where an audit log is not what was once written.
+type BrokenChain struct {
+	Position int    `json:"position"` // in the list, from 0
+	Seq      uint64 `json:"seq"`
+	Why      string `json:"why"`
+}
+
+func (b *BrokenChain) Error() string {
+	return fmt.Sprintf("audit record %d is not as it was written: %s", b.Seq, b.Why)
+}
+
+// VerifyAudit recomputes the chain of records, oldest first, and returns the
+// first broken one, nil if there is none. A log that keeps the newest bound
+// records may begin later than with the first. What is cut off at the newest
+// end can only be told by whoever knows a later hash.
+func VerifyAudit(records []AuditRecord, bound int) *BrokenChain {
+	for i := range records {
+		r := &records[i]
+		why := ""
+		switch {
+		case i == 0 && r.Seq == 1 && len(r.Prev) > 0:
+			why = "it is the first but names one before it"
+		case i == 0 && r.Seq > 1 && len(records) < bound:
+			why = fmt.Sprintf("the %d before it are missing", r.Seq-1)
+		case i > 0 && r.Seq != records[i-1].Seq+1:
+			why = fmt.Sprintf("it follows record %d", records[i-1].Seq)
+		case i > 0 && !bytes.Equal(r.Prev, records[i-1].Hash):
+			why = "it does not follow from the one before it"
+		case !bytes.Equal(r.Hash, r.Sum()):
+			why = "its content does not match its hash"
+		default:
+			continue
+		}
+		return &BrokenChain{Position: i, Seq: r.Seq, Why: why}
+	}
+	return nil
+}

@@ -1,0 +1,188 @@
+package command
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	"appliance/node/model"
+	"appliance/raft/state"
+)
+
+// MaxAudit bounds the audit log in the state; older records are in the files
+// that masters keep. 50,000 records are about 20 MB.
+const MaxAudit = 50000
+
+const (
+	maxAuditText = 256  // bytes of each text of a record
+	maxEnvelope  = 2048 // what Audited adds to the size of a command
+)
+
+// Audited is a command on somebody's behalf. If it is accepted, the audit log
+// gets a record in the same entry, so that neither is without the other.
+type Audited struct {
+	Actor model.Actor
+	At    time.Time
+	Inner Command
+}
+
+type auditedJSON struct {
+	Actor model.Actor     `json:"actor"`
+	At    time.Time       `json:"at"`
+	Kind  kind            `json:"kind"`
+	Inner json.RawMessage `json:"inner,omitempty"`
+}
+
+// Audit wraps c for the log. Texts of the actor that are too long are cut.
+func Audit(c Command, by model.Actor, at time.Time) *Audited {
+	for _, s := range []*string{&by.Who, &by.From, &by.Node, &by.Via} {
+		*s = cut(*s)
+	}
+	return &Audited{Actor: by, At: at, Inner: c}
+}
+
+// MarshalJSON implements json.Marshaler.
+func (c *Audited) MarshalJSON() ([]byte, error) {
+	w := auditedJSON{Actor: c.Actor, At: c.At}
+	if c.Inner != nil {
+		raw, err := json.Marshal(c.Inner)
+		if err != nil {
+			return nil, err
+		}
+		w.Kind, w.Inner = c.Inner.kind(), raw
+	}
+	return json.Marshal(w)
+}
+
+// UnmarshalJSON implements json.Unmarshaler. A command of an unknown kind is
+// an UnknownError here too.
+func (c *Audited) UnmarshalJSON(b []byte) error {
+	var w auditedJSON
+	if err := json.Unmarshal(b, &w); err != nil {
+		return err
+	}
+	c.Actor, c.At, c.Inner = w.Actor, w.At, nil
+	if w.Kind == 0 {
+		return nil
+	}
+	typ := types[w.Kind]
+	if typ == nil {
+		return &UnknownError{Version: codecVersion, Kind: uint16(w.Kind)}
+	}
+	inner := reflect.New(typ).Interface()
+	if err := json.Unmarshal(w.Inner, inner); err != nil {
+		return fmt.Errorf("command of kind %d: %w", w.Kind, err)
+	}
+	c.Inner = inner.(Command)
+	return nil
+}
+
+func (c *Audited) apply(tx *state.Tx, index uint64) (any, *model.Error) {
+	if _, nested := c.Inner.(*Audited); nested || c.Inner == nil {
+		return nil, model.Errorf(model.CodeInvalid, "a change on somebody's behalf has no content")
+	}
+	value, refusal := c.Inner.apply(tx, index)
+	if refusal != nil || failed(value) {
+		return value, refusal
+	}
+	r := &model.AuditRecord{Seq: 1, Index: index, At: c.At, Actor: c.Actor, What: name(c.Inner), Subject: cut(subject(c.Inner))}
+	if last := state.Audit.Last(&tx.Snapshot); last != nil {
+		r.Seq, r.Prev = last.Seq+1, last.Hash
+	}
+	r.Hash = r.Sum()
+	state.Audit.Put(tx, index, r)
+	if r.Seq > MaxAudit {
+		state.Audit.Delete(tx, index, model.AuditKey(r.Seq-MaxAudit))
+	}
+	return value, nil
+}
+
+// failed tells a transaction that changed nothing, which is no refusal.
+func failed(value any) bool {
+	res, ok := value.(KVTxnResult)
+	return ok && len(res.Errors) > 0
+}
+
+func name(c Command) string { return reflect.TypeOf(c).Elem().Name() }
+
+// cut bounds a text at a whole character.
+func cut(s string) string {
+	if len(s) <= maxAuditText {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxAuditText], "")
+}
+
+// subject names what a command is about: ids and names, never values.
+func subject(c Command) string {
+	switch c := c.(type) {
+	case *CreateRelease:
+		return c.Release.App
+	case *ScaleApp:
+		return fmt.Sprintf("%s to %d", c.App, c.Instances)
+	case *DeleteApp:
+		return c.App
+	case *EndDeployment:
+		return c.ID
+	case *KVTxn:
+		return keys(c)
+	case *PutSession:
+		return c.Session.ID
+	case *DestroySession:
+		return c.ID
+	case *RegisterService:
+		if c.Service != nil {
+			return c.Service.Key()
+		}
+	case *DeregisterService:
+		return fmt.Sprintf("%s/%s", c.Node, c.ID)
+	case *PutManifest:
+		return c.Manifest.Key() + " " + strings.Join(c.Tags, ",")
+	case *DeleteManifest:
+		return c.Repo + "@" + c.Digest
+	case *DeleteTag:
+		return c.Repo + ":" + c.Name
+	case *PutEnvironment:
+		return c.Environment.Name
+	case *DeleteEnvironment:
+		return c.Name
+	case *PutAPIToken:
+		return c.Token.ID + " " + c.Token.Name
+	case *DeleteAPIToken:
+		return c.ID
+	case *PutJoinToken:
+		return c.Token.ID + " " + string(c.Token.Role)
+	case *DeleteJoinToken:
+		return c.ID
+	case *PutSecret:
+		return c.Secret.Name
+	case *DeleteSecret:
+		return c.Name
+	case *SetNodeDrain:
+		return fmt.Sprintf("%s %t", c.Node, c.Drain)
+	case *RemoveNode:
+		return c.Node
+	case *PutVolume:
+		return c.Volume.Name
+	case *DeleteVolume:
+		return c.Name
+	case *StopTasks:
+		return strings.Join(c.Tasks, " ")
+	case *EndRestore:
+		return c.ID
+	}
+	return "" // Actor.Via tells enough
+}
+
+func keys(c *KVTxn) string {
+	var out []string
+	for _, op := range c.Ops {
+		out = append(out, op.Verb+" "+op.Key)
+		if len(out) == 8 {
+			break // the text is cut anyway
+		}
+	}
+	return strings.Join(out, ", ")
+}

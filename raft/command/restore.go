@@ -1,0 +1,142 @@
+package command
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"time"
+
+	"appliance/node/model"
+	"appliance/raft/archive"
+	"appliance/raft/state"
+)
+
+const (
+	// ChunkSize is one piece of a snapshot file on its way into the state: in
+	// base64 it fits into an entry.
+	ChunkSize = 512 << 10
+	// MaxRestore bounds the file. The state of a million tasks packs into some
+	// 60 MiB.
+	MaxRestore = 64 << 20
+	maxChunks  = MaxRestore / ChunkSize
+)
+
+// StageRestore brings one piece of a snapshot file into the log. The first one
+// drops what an earlier attempt has left. Nothing else changes until
+// EndRestore.
+type StageRestore struct {
+	ID   string `json:"id"`
+	N    int    `json:"n"` // from 0
+	Data []byte `json:"data"`
+}
+
+func (c *StageRestore) apply(tx *state.Tx, index uint64) (any, *model.Error) {
+	if c.ID == "" || c.N < 0 || c.N >= maxChunks || len(c.Data) > ChunkSize {
+		return nil, model.Errorf(model.CodeInvalid, "this is no piece of a snapshot").Because("a snapshot has up to %d pieces of %d bytes", maxChunks, ChunkSize)
+	}
+	if c.N == 0 {
+		clearStaged(tx, index)
+	} else if state.Staged.Get(&tx.Snapshot, (&model.StagedChunk{ID: c.ID, N: c.N - 1}).Key()) == nil {
+		return nil, model.Errorf(model.CodeConflict, "another restore has begun meanwhile").Try("start again when it has ended")
+	}
+	state.Staged.Put(tx, index, &model.StagedChunk{ID: c.ID, N: c.N, Data: c.Data})
+	return nil, nil
+}
+
+func clearStaged(tx *state.Tx, index uint64) {
+	for _, row := range collect(state.Staged.All(&tx.Snapshot)) {
+		state.Staged.Delete(tx, index, row.Key())
+	}
+}
+
+// EndRestore replaces the state by the staged file, or drops it if Commit is
+// false. Every node checks the file again and replaces at the same entry of
+// the log, so that no election, crash or restart can leave two states.
+//
+// What is about the machines as they are now stays: nodes, join tokens, leases
+// and where volumes live, whose epochs must never go back, and the history
+// with the audit log. Tasks that live stay if the file knows them; all others
+// go: agents stop those, and the scheduler replaces those that are missing.
+type EndRestore struct {
+	ID     string    `json:"id"`
+	Commit bool      `json:"commit"`
+	At     time.Time `json:"at"`
+}
+
+// Restored is the result of EndRestore.
+type Restored struct {
+	Header archive.Header `json:"header"` // of the file
+}
+
+// kept are the tables that a restore leaves as they are.
+var kept = []string{state.Nodes.Name, state.JoinTokens.Name, state.Leases.Name, state.Volumes.Name, state.Tasks.Name, state.Clusters.Name,
+	state.Events.Name, state.Audit.Name, state.Staged.Name}
+
+func (c *EndRestore) apply(tx *state.Tx, index uint64) (any, *model.Error) {
+	var file []byte
+	for chunk := range state.Staged.Prefix(&tx.Snapshot, c.ID+"/") {
+		file = append(file, chunk.Data...)
+	}
+	if !c.Commit {
+		if len(file) > 0 {
+			clearStaged(tx, index)
+		}
+		return nil, nil
+	}
+	head, then, err := LoadArchive(&tx.Snapshot, bytes.NewReader(file), int64(len(file)))
+	if err != nil {
+		return nil, err
+	}
+	snap := then.Snapshot()
+	tx.Replace(index, snap, kept...)
+	restoreCluster(tx, index, snap)
+	restoreTasks(tx, index, snap)
+	for v := range state.Volumes.All(snap) {
+		if state.Volumes.Get(&tx.Snapshot, v.Name) == nil {
+			back := *v
+			state.Volumes.Put(tx, index, &back)
+		}
+	}
+	clearStaged(tx, index)
+	record(tx, index, c.At, "cluster", head.Name, fmt.Sprintf("state was replaced by the snapshot of %s", head.Time.UTC().Format(time.RFC3339)), nil)
+	return Restored{Header: head}, nil
+}
+
+// LoadArchive reads a snapshot file that may replace the state that s is of.
+func LoadArchive(s *state.Snapshot, file io.ReaderAt, size int64) (archive.Header, *state.Store, *model.Error) {
+	head, store, err := archive.Load(file, size)
+	if err != nil {
+		why, ok := err.(*model.Error)
+		if !ok {
+			why = model.Errorf(model.CodeInvalid, "the snapshot cannot be used").Because("%v", err)
+		}
+		return head, nil, why
+	}
+	if state.Clusters.Get(s, head.Cluster) == nil {
+		return head, nil, model.Errorf(model.CodeConflict, "the snapshot is of another cluster").
+			Because("it is of %s (%s)", head.Name, head.Cluster).Try("restore it where it was made; nothing was changed")
+	}
+	return head, store, nil
+}
+
+// restoreCluster takes the cluster's settings back, but not who leads it and
+// which CA it has.
+func restoreCluster(tx *state.Tx, index uint64, from *state.Snapshot) {
+	for _, now := range collect(state.Clusters.All(&tx.Snapshot)) {
+		then := state.Clusters.Get(from, now.ID)
+		if then == nil {
+			continue
+		}
+		next := *then
+		next.CACert, next.Leader, next.VIPHolder = now.CACert, now.Leader, now.VIPHolder
+		state.Clusters.Put(tx, index, &next)
+	}
+}
+
+func restoreTasks(tx *state.Tx, index uint64, from *state.Snapshot) {
+	for _, t := range collect(state.Tasks.All(&tx.Snapshot)) {
+		if then := state.Tasks.Get(from, t.ID); then == nil || !then.Live() || !t.Live() {
+			state.Tasks.Delete(tx, index, t.ID)
+		}
+	}
+}
