@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/url"
@@ -18,7 +19,7 @@ import (
 func (a *app) tokenCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "token", Short: "Make, list and revoke join tokens and API tokens"}
 	cmd.AddCommand(a.tokenCreateCmd(), look(a, "list", "List the tokens, without their secrets", at("/tokens"), func(p *ui.Printer, list []api.TokenView) {
-		p.Row("ID", "KIND", "NAME", "CREATED", "EXPIRES", "USED BY")
+		p.Row("ID", "KIND", "NAME", "CREATED", "EXPIRES", "LAST USED BY")
 		for _, t := range list {
 			expires := "never"
 			if !t.Expires.IsZero() {
@@ -98,7 +99,11 @@ func (a *app) envCmd() *cobra.Command {
 	cmd.AddCommand(create, look(a, "list", "List the environments", at("/environments"), func(p *ui.Printer, list []model.Environment) {
 		p.Row("ENVIRONMENT", "NODES WITH", "NEEDS RECEIPT")
 		for _, e := range list {
-			p.Row(e.Name, attributes(e.Selector), e.RequireReceipt)
+			receipt := "no"
+			if e.RequireReceipt {
+				receipt = "yes"
+			}
+			p.Row(e.Name, attributes(e.Selector), receipt)
 		}
 	}))
 	return cmd
@@ -134,37 +139,61 @@ func (a *app) drainCmd() *cobra.Command {
 // kvCmd speaks the Consul dialect, which the API socket answers too.
 func (a *app) kvCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "kv", Short: "Read and write the key-value store"}
-	run := func(method string, body func(args []string) io.Reader, query string) func(*cobra.Command, []string) error {
-		return func(cmd *cobra.Command, args []string) error {
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			var in io.Reader
-			if body != nil {
-				in = body(args)
-			}
-			out, err := c.consul(cmd.Context(), method, "/v1/kv/"+strings.TrimPrefix(args[0], "/")+query, in)
-			if err != nil {
-				return err
-			}
-			if method == http.MethodGet {
-				_, err = a.out.Write(out)
-			}
-			return err
+	// call sends one request about the key that args begin with.
+	call := func(cmd *cobra.Command, method, query string, args []string, in io.Reader) ([]byte, error) {
+		c, err := a.client()
+		if err != nil {
+			return nil, err
 		}
+		key := strings.TrimPrefix(args[0], "/")
+		out, err := c.consul(cmd.Context(), method, "/v1/kv/"+(&url.URL{Path: key}).EscapedPath()+query, in)
+		if model.CodeOf(err) == model.CodeNotFound {
+			return nil, model.Errorf(model.CodeNotFound, "there is no key %s", key).Try("list them with: appliance kv list PREFIX")
+		}
+		return out, err
 	}
 	cmd.AddCommand(
-		&cobra.Command{Use: "get KEY", Short: "Print the value of a key", Args: cobra.ExactArgs(1), RunE: run(http.MethodGet, nil, "?raw")},
-		&cobra.Command{Use: "put KEY VALUE", Short: "Set a key; VALUE - reads standard input", Args: cobra.ExactArgs(2),
-			RunE: run(http.MethodPut, func(args []string) io.Reader {
-				if args[1] == "-" {
-					return os.Stdin
+		&cobra.Command{Use: "get KEY", Short: "Print the value of a key as it is", Args: cobra.ExactArgs(1),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				out, err := call(cmd, http.MethodGet, "?raw", args, nil)
+				if err == nil && ui.IsTerminal(a.out) {
+					out = append(out, '\n')
 				}
-				return strings.NewReader(args[1])
-			}, "")},
-		&cobra.Command{Use: "rm KEY", Short: "Remove a key", Args: cobra.ExactArgs(1), RunE: run(http.MethodDelete, nil, "")},
-		&cobra.Command{Use: "list PREFIX", Short: "List the keys below a prefix, as JSON", Args: cobra.ExactArgs(1), RunE: run(http.MethodGet, nil, "?keys")},
+				if err == nil {
+					_, err = a.out.Write(out)
+				}
+				return err
+			}},
+		&cobra.Command{Use: "put KEY VALUE", Short: "Set a key; VALUE - reads standard input", Args: cobra.ExactArgs(2),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				var in io.Reader = strings.NewReader(args[1])
+				if args[1] == "-" {
+					in = os.Stdin
+				}
+				_, err := call(cmd, http.MethodPut, "", args, in)
+				return err
+			}},
+		&cobra.Command{Use: "rm KEY", Short: "Remove a key", Args: cobra.ExactArgs(1),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				_, err := call(cmd, http.MethodDelete, "", args, nil)
+				return err
+			}},
+		&cobra.Command{Use: "list PREFIX", Short: "List the keys below a prefix", Args: cobra.ExactArgs(1),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				out, err := call(cmd, http.MethodGet, "?keys", args, nil)
+				if err != nil {
+					return err
+				}
+				var keys []string
+				if err := json.Unmarshal(out, &keys); err != nil {
+					return err
+				}
+				return a.show(keys, func(p *ui.Printer) {
+					for _, k := range keys {
+						p.Line("%s", k)
+					}
+				})
+			}},
 	)
 	return cmd
 }

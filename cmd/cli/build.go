@@ -84,6 +84,9 @@ func (a *app) build(ctx context.Context, dir string, f buildFlags) error {
 	if err != nil {
 		return err
 	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return err
+	}
 	out := f.output
 	if out == "" {
 		tmp, err := os.MkdirTemp("", "appliance-build-")

@@ -65,13 +65,62 @@ func Main(version string, args []string) int {
 	return a.exit(err)
 }
 
+// environment fills in what no flag said. The values are no flag defaults,
+// because help prints those and one is a secret.
+func (a *app) environment(cmd *cobra.Command, _ []string) error {
+	for name, v := range map[string]*string{"address": &a.address, "token": &a.token, "lab": &a.lab} {
+		f := cmd.Root().PersistentFlags().Lookup(name)
+		if !f.Changed {
+			*v = os.Getenv(variables[name])
+		}
+	}
+	return nil
+}
+
+var variables = map[string]string{"address": "APPLIANCE_ADDR", "token": "APPLIANCE_TOKEN", "lab": "APPLIANCE_LAB"}
+
+// usage makes what the flag library says an error of ours.
+func usage(cmd *cobra.Command, err error) error {
+	return model.Errorf(model.CodeInvalid, "%v", err).Try("see: %s --help", cmd.CommandPath())
+}
+
+// unknown refuses words where only a verb may stand.
+func unknown(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	e := model.Errorf(model.CodeInvalid, "there is no verb %q in %s", args[0], cmd.CommandPath()).Try("see: %s --help", cmd.CommandPath())
+	if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+		e = e.Try("perhaps: %s %s", cmd.CommandPath(), like[0])
+	}
+	return e
+}
+
+// finish gives every verb the same manners, down the tree.
+func finish(cmd *cobra.Command) {
+	if cmd.HasSubCommands() && cmd.RunE == nil && cmd.Run == nil {
+		cmd.DisableFlagsInUseLine = true
+		cmd.Args, cmd.RunE = unknown, func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	} else if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return usage(cmd, fmt.Errorf("%s: %w", cmd.UseLine(), err))
+			}
+			return nil
+		}
+	}
+	for _, c := range cmd.Commands() {
+		finish(c)
+	}
+}
+
 func (a *app) exit(err error) int {
 	if err == nil {
 		return exitDone
 	}
 	code := exitFailed
 	var ee *exitError
-	if errors.As(err, &ee) {
+	if errors.As(err, &ee) { // the verb has decided
 		code = ee.code
 	} else if model.CodeOf(err) == model.CodeUnplaceable {
 		code = exitUnplaceable
@@ -113,14 +162,17 @@ func (a *app) root() *cobra.Command {
 consensus, scheduling, service discovery, load balancing, a registry and shared
 volumes in one program. The first machine runs "appliance init", the others
 "appliance join" with the tokens it prints.`,
-		Version:       a.version,
-		SilenceUsage:  true,
-		SilenceErrors: true,
+		Version:           a.version,
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		PersistentPreRunE: a.environment,
 	}
+	root.SuggestionsMinimumDistance = 2
+	root.SetFlagErrorFunc(usage)
 	flags := root.PersistentFlags()
-	flags.StringVar(&a.address, "address", os.Getenv("APPLIANCE_ADDR"), "API of a node: unix:///PATH or http://HOST:PORT (APPLIANCE_ADDR)")
-	flags.StringVar(&a.token, "token", os.Getenv("APPLIANCE_TOKEN"), "API token for another machine's API (APPLIANCE_TOKEN)")
-	flags.StringVar(&a.lab, "lab", os.Getenv("APPLIANCE_LAB"), "talk to this machine of the lab, for example mm1 (APPLIANCE_LAB)")
+	flags.StringVar(&a.address, "address", "", "API of a node: unix:///PATH or http://HOST:PORT (APPLIANCE_ADDR)")
+	flags.StringVar(&a.token, "token", "", "API token for another machine's API (APPLIANCE_TOKEN)")
+	flags.StringVar(&a.lab, "lab", "", "talk to this machine of the lab, for example mm1 (APPLIANCE_LAB)")
 	flags.BoolVar(&a.json, "json", false, "print JSON")
 	root.AddGroup(&cobra.Group{ID: "cluster", Title: "Cluster:"}, &cobra.Group{ID: "apps", Title: "Apps:"},
 		&cobra.Group{ID: "look", Title: "Look:"}, &cobra.Group{ID: "images", Title: "Images and access:"})
@@ -129,6 +181,7 @@ volumes in one program. The first machine runs "appliance init", the others
 	a.group(root, "look", a.statusCmd(), a.psCmd(), a.nodesCmd(), a.appsCmd(), a.servicesCmd(), a.routesCmd(), a.imagesCmd(),
 		a.volumesCmd(), a.eventsCmd(), a.logsCmd())
 	a.group(root, "images", a.buildCmd(), a.tokenCmd(), a.envCmd(), a.kvCmd())
+	finish(root)
 	return root
 }
 
@@ -154,7 +207,11 @@ func (a *app) client() (*Client, error) {
 			}
 		}
 	}
-	return NewClient(addr, a.token)
+	c, err := NewClient(addr, a.token)
+	if err == nil {
+		c.lab = a.lab
+	}
+	return c, err
 }
 
 // show prints v as JSON, or by fn for people.

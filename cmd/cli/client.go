@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"appliance/node/api"
@@ -26,6 +27,7 @@ type Client struct {
 	token string
 	http  *http.Client
 	addr  string // as the user gave it, for messages
+	lab   string // the lab's machine that it is, for messages
 }
 
 // requestTimeout bounds a call that does not stream.
@@ -129,6 +131,9 @@ func (c *Client) unreachable(err error) error {
 		return err
 	case errors.Is(err, os.ErrPermission):
 		return model.Errorf(model.CodeDenied, "this node's API may only be used by root").Try("run it with sudo, or use --address with a token")
+	case c.lab != "" && (errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)):
+		return model.Errorf(model.CodeUnavailable, "no node runs on %s of the lab", c.lab).Because("%v", err).
+			Try("see: appliance lab status; or start the lab with: appliance lab up")
 	case errors.Is(err, os.ErrNotExist):
 		return model.Errorf(model.CodeUnavailable, "no node runs on this machine").Because("%s is not there", strings.TrimPrefix(c.addr, "unix://")).
 			Try("start one with appliance init or join, or name another with --address or APPLIANCE_ADDR; for the lab: --lab")

@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"appliance/cmd/cli/ui"
@@ -96,7 +100,8 @@ func (a *app) scaleCmd() *cobra.Command {
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req.App = args[0]
-			if _, err := fmt.Sscanf(args[1], "%d", &req.Instances); err != nil {
+			var err error
+			if req.Instances, err = strconv.Atoi(args[1]); err != nil {
 				return model.Errorf(model.CodeInvalid, "%q is not a number of instances", args[1]).Try("for example: appliance scale %s --env test 6", args[0])
 			}
 			return a.change(cmd.Context(), "/scale", &req, detach)
@@ -185,7 +190,9 @@ func (a *app) change(ctx context.Context, path string, req any, detach bool) err
 		fmt.Fprintf(a.errOut, "%s release %d %s\n", acc.App, acc.Release, ui.Short(acc.Digest))
 	}
 	view := ui.NewProgress(a.errOut)
+	var waiting *model.Waiting
 	d, err := c.progress(ctx, acc.Deployment, func(p api.Progress) {
+		waiting = p.Waiting
 		if !a.json {
 			view.Update(progressItems(p))
 		}
@@ -199,7 +206,7 @@ func (a *app) change(ctx context.Context, path string, req any, detach bool) err
 	if err := a.show(d, func(p *ui.Printer) { printReceipt(p, d) }); err != nil {
 		return err
 	}
-	return outcome(d)
+	return outcome(d, waiting)
 }
 
 func progressItems(p api.Progress) []ui.Item {
@@ -210,11 +217,7 @@ func progressItems(p api.Progress) []ui.Item {
 	// A moment without a place is normal: a volume is being made, an instance
 	// is making room.
 	if w := p.Waiting; w != nil && time.Since(w.Since) > time.Second {
-		text := fmt.Sprintf("  %d instances have no place:", w.Tasks)
-		for _, r := range w.Refusals {
-			text += fmt.Sprintf(" %s: %s;", r.Node, r.Detail)
-		}
-		items = append(items, ui.Item{Key: "waiting", Text: text})
+		items = append(items, ui.Item{Key: "waiting", Text: "  " + api.NoPlace(w.Tasks) + ": " + refusals(w)})
 	}
 	return items
 }
@@ -273,16 +276,38 @@ func ageOr(d model.Duration, none string) string {
 	return ui.Age(d.D())
 }
 
-func outcome(d *model.Deployment) error {
-	switch d.State {
-	case model.DeploymentSucceeded:
+// outcome turns a deployment's end into an exit code; waiting explains the
+// instances that had no place then.
+func outcome(d *model.Deployment, waiting *model.Waiting) error {
+	switch {
+	case d.State == model.DeploymentSucceeded:
 		return nil
-	case model.DeploymentReverted:
+	case d.State == model.DeploymentReverted:
 		return &exitError{code: exitReverted}
-	case model.DeploymentFailed:
+	case d.State == model.DeploymentFailed && waiting != nil && !failing(waiting):
+		return model.Errorf(model.CodeUnplaceable, "%s: %s", d.App, api.NoPlace(waiting.Tasks)).
+			Because("%s", refusals(waiting)).Try("make room or change what it wants; see: appliance why %s", d.App)
+	case d.State == model.DeploymentFailed:
 		return &exitError{code: exitFailed}
 	}
-	return &exitError{code: exitFailed, err: fmt.Errorf("deployment %s is %s", d.ID, d.State)}
+	return &exitError{code: exitFailed, err: model.Errorf(model.CodeConflict, "deployment %s is %s", d.ID, d.State).Because("%s", d.Why)}
+}
+
+// failing reports whether nodes hold the app back because its tasks fail; then
+// more room would not help.
+func failing(w *model.Waiting) bool {
+	return slices.ContainsFunc(w.Refusals, func(r model.Refusal) bool { return r.Code == model.RefusedBackoff })
+}
+
+func refusals(w *model.Waiting) string {
+	var out []string
+	for _, r := range w.Refusals {
+		out = append(out, r.Node+": "+r.Detail)
+	}
+	if len(out) == 0 {
+		return "no node is of its environment"
+	}
+	return strings.Join(out, "; ")
 }
 
 func (a *app) whyCmd() *cobra.Command {
@@ -298,7 +323,7 @@ func (a *app) whyCmd() *cobra.Command {
 				return err
 			}
 			var out api.Why
-			if err := c.Get(cmd.Context(), "/why?app="+fullID(args[0], env), &out); err != nil {
+			if err := c.Get(cmd.Context(), "/why?app="+url.QueryEscape(fullID(args[0], env)), &out); err != nil {
 				return err
 			}
 			return a.show(out, func(p *ui.Printer) {
@@ -319,7 +344,7 @@ func (a *app) whyCmd() *cobra.Command {
 }
 
 func fullID(name, env string) string {
-	if env == "" || name[0] == '/' {
+	if env == "" || strings.HasPrefix(name, "/") {
 		return name
 	}
 	return model.AppID(env, name)

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"io"
 	"net/url"
 	"sort"
 	"strings"
@@ -225,40 +224,5 @@ func (a *app) eventsCmd() *cobra.Command {
 			}
 		})
 	cmd.Flags().IntVarP(&limit, "limit", "n", 50, "how many lines")
-	return cmd
-}
-
-func (a *app) logsCmd() *cobra.Command {
-	var follow, stderr bool
-	var tail int
-	cmd := &cobra.Command{
-		Use:     "logs TASK",
-		Short:   "Show the output of an instance",
-		Example: "  appliance logs -f $(appliance ps --app notejam --env test --json | jq -r '.[0].id')",
-		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			q := url.Values{"tail": {fmt.Sprint(tail)}, "stream": {"stdout"}}
-			if stderr {
-				q.Set("stream", "stderr")
-			}
-			if follow {
-				q.Set("follow", "1")
-			}
-			body, err := c.Stream(cmd.Context(), "/logs/"+url.PathEscape(args[0])+"?"+q.Encode())
-			if err != nil {
-				return err
-			}
-			defer body.Close()
-			_, err = io.Copy(a.out, body)
-			return err
-		},
-	}
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with new output")
-	cmd.Flags().BoolVar(&stderr, "stderr", false, "standard error instead of standard output")
-	cmd.Flags().IntVarP(&tail, "tail", "n", 0, "start that many lines before the end (default: all)")
 	return cmd
 }

@@ -33,6 +33,7 @@ var pages = template.Must(template.New("").Funcs(template.FuncMap{
 		}
 		return d.D().Round(time.Millisecond).String()
 	},
+	"noPlace": NoPlace,
 	"move": func(d *model.Deployment) string {
 		if d.From == 0 || d.From == d.To {
 			return fmt.Sprint(d.To)

@@ -48,7 +48,7 @@ func TestPagesShowTheCluster(t *testing.T) {
 		"/ui/":             {"house", "mm1", "ms2", "silent", "/ui/app/test/web", "app-test", "192.0.2.100", "join"},
 		"/ui/apps":         {"/test/web", "1 of 2"},
 		"/ui/nodes":        {"ms1", "leader", "VIP", "192.0.2.11"},
-		"/ui/app/test/web": {"t1", "t2", "failed", "cpus", "have no place", "deploy"},
+		"/ui/app/test/web": {"t1", "t2", "failed", "cpus", "1 instance has no place", "deploy"},
 		"/ui/app/test/" + "%22%3E%3Cscript%3Ealert(1)%3C%2Fscript%3E": {"d1", "failed"},
 		"/ui/services":    {"web-test", "192.0.2.11:31000", "passing"},
 		"/ui/deployments": {"deploy", "running", "d1", "1s"},

@@ -306,6 +306,14 @@ func named(snap *state.Snapshot, w *model.Waiting) *model.Waiting {
 	return &out
 }
 
+// NoPlace counts instances that wait, in words.
+func NoPlace(n int) string {
+	if n == 1 {
+		return "1 instance has no place"
+	}
+	return strconv.Itoa(n) + " instances have no place"
+}
+
 // Why is the answer of GET /why: what is wrong with an app and what to do.
 type Why struct {
 	App     string         `json:"app"`
@@ -330,7 +338,7 @@ func (s *Server) why(r *http.Request, snap *state.Snapshot) (any, error) {
 	}
 	switch {
 	case out.Waiting != nil:
-		out.Summary = strconv.Itoa(out.Waiting.Tasks) + " instances have no place"
+		out.Summary = NoPlace(out.Waiting.Tasks)
 	case out.Healthy:
 		out.Summary = "all instances are ready"
 	case v.LastReason != "":
