@@ -105,14 +105,9 @@ func (a access) Dialect(r *http.Request, write bool) error {
 	return a.API(r, api.Need{Write: write})
 }
 
-// policy finds the token of a request in each dialect's place.
+// policy finds the token of a request and what it allows.
 func (a access) policy(r *http.Request) (p model.Policy, given bool, err error) {
-	secret := r.Header.Get("X-Consul-Token")
-	if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
-		secret = bearer
-	} else if _, pass, ok := r.BasicAuth(); ok {
-		secret = pass
-	}
+	secret := credential(r)
 	if secret == "" {
 		return p, false, nil
 	}
@@ -122,6 +117,17 @@ func (a access) policy(r *http.Request) (p model.Policy, given bool, err error) 
 			Try("make one with: appliance token create")
 	}
 	return t.Policy, true, nil
+}
+
+// credential is the secret of a request in its dialect's place, "" if none.
+func credential(r *http.Request) string {
+	if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
+		return bearer
+	}
+	if _, pass, ok := r.BasicAuth(); ok {
+		return pass
+	}
+	return r.Header.Get("X-Consul-Token")
 }
 
 // token finds the API token with that secret, nil if there is none.

@@ -141,6 +141,12 @@ func authorize(peer wire.Peer, payload []byte) error {
 	if err != nil {
 		return err
 	}
+	if a, ok := c.(*command.Audited); ok {
+		if a.Actor.Node != peer.ID {
+			return fmt.Errorf("node %s may not say what users of node %s want", peer.ID, a.Actor.Node)
+		}
+		c = a.Inner
+	}
 	switch c := c.(type) {
 	case *command.Observe:
 		if c.Node != peer.ID {

@@ -3,6 +3,7 @@ package node
 import (
 	"reflect"
 	"testing"
+	"time"
 
 	"appliance/discovery/discoverytest"
 	"appliance/node/model"
@@ -34,6 +35,10 @@ func TestAuthorizeProposals(t *testing.T) {
 		{"agent places tasks", agent, &command.Place{}, false},
 		{"agent moves a volume", agent, &command.MoveVolume{}, false},
 		{"agent hides it in a batch", agent, &command.Batch{}, false},
+		{"agent passes on what a user of it wants", agent, command.Audit(&command.KVTxn{}, model.Actor{Node: "a1"}, time.Time{}), true},
+		{"agent tells of another's user", agent, command.Audit(&command.KVTxn{}, model.Actor{Node: "a2"}, time.Time{}), false},
+		{"agent hides it behind a user", agent, command.Audit(&command.PutAPIToken{}, model.Actor{Node: "a1"}, time.Time{}), false},
+		{"agent replaces the state", agent, &command.EndRestore{Commit: true}, false},
 		{"agent founds a cluster", agent, &command.InitCluster{}, false},
 		{"master does all", master, &command.PutAPIToken{}, true},
 		{"nobody in particular", wire.Peer{}, &command.PutAPIToken{}, false},

@@ -73,6 +73,7 @@ func (n *Node) makeMesos() http.Handler {
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL.Scheme, r.Out.URL.Host = "https", n.leaderHostPort(strconv.Itoa(wire.Port))
 			r.Out.URL.Path = pathMesos + r.In.URL.Path
+			passOn(r.In.Context(), r.Out.Header)
 			r.Out.Header.Del("Authorization") // checked here; the leader trusts this master's certificate
 		},
 		Transport: n.dialer.BulkClient().Transport, FlushInterval: -1, // event streams
@@ -89,7 +90,7 @@ func (n *Node) makeMesos() http.Handler {
 			return true
 		}}
 	n.voter.OnLeadership(func(ctx context.Context) { _ = srv.Run(ctx) }) // ends with ctx only
-	n.rpc.Handle(pathMesos+"/", mastersOnly(http.StripPrefix(pathMesos, srv)))
+	n.rpc.Handle(pathMesos+"/", mastersOnly(passedOn(http.StripPrefix(pathMesos, srv))))
 	return srv
 }
 

@@ -103,7 +103,7 @@ func (n *Node) openCore(context.Context) error {
 		n.core = f
 	}
 	n.part("log", n.core.Run)
-	n.proposer = proposer{n.core}
+	n.proposer = auditor{proposer{n.core}, n.cfg.ID}
 	return nil
 }
 
@@ -164,7 +164,7 @@ func (n *Node) openRegistry(context.Context) error {
 	n.part("image collection", collector.Run)
 	n.part("uploads", n.registry.Run)
 	n.part("registry", func(ctx context.Context) error {
-		return registry.Serve(ctx, ln, n.loopbackTLS(), n.registry, n.log)
+		return registry.Serve(ctx, ln, n.loopbackTLS(), n.onBehalf(n.registry), n.log)
 	})
 	return nil
 }
@@ -228,7 +228,7 @@ func (n *Node) openAgent(ctx context.Context) error {
 func (n *Node) openAPI(context.Context) error {
 	admission := &api.Admission{Next: n.proposer, Store: n.store, Registry: registryAddr, Admit: sched.Admit}
 	n.api = &api.Server{Store: n.store, Proposer: admission, Cluster: apiCluster{n},
-		Images: imageLabels{imageIndex{n.store, n.proposer}, n.blobs}, Authorize: n.access.API, Version: n.version, Log: n.log}
+		Images: imageLabels{imageIndex{n.store, n.proposer}, n.blobs}, Authorize: n.access.API, Version: n.version, Term: n.term, Log: n.log}
 	sock := filepath.Join(n.cfg.Run, "api.sock")
 	if err := os.Remove(sock); err != nil && !os.IsNotExist(err) {
 		return err

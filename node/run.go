@@ -19,6 +19,7 @@ import (
 	"appliance/node/pki"
 	"appliance/node/priority"
 	"appliance/node/runtime"
+	"appliance/node/trim"
 	"appliance/node/wire"
 	"appliance/raft"
 	"appliance/raft/command"
@@ -130,6 +131,7 @@ func (n *Node) open(ctx context.Context) error {
 		{"API", n.openAPI},           // last: whoever reaches it finds the rest working
 		{"dialects", n.openDialects}, // the same, in other words
 		{"names", n.openDNS},
+		{"archives", n.openArchives},
 	}
 	for _, s := range steps {
 		if err := s.do(ctx); err != nil {
@@ -152,6 +154,7 @@ func (n *Node) open(ctx context.Context) error {
 	}
 	n.part("wire", func(ctx context.Context) error { return n.server.Run(ctx, ln) })
 	n.part("announce", n.announce)
+	n.part("trim", trim.Run)
 	return nil
 }
 
