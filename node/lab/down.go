@@ -32,6 +32,12 @@ func Down(ctx context.Context, o Options) error {
 		o.Name = s.Name
 	}
 	marked := isMarked(o.Dir)
+	if other := owner(cgroupOf(o.Name)); other != "" && other != o.Dir {
+		if !marked {
+			return nil // the name is another lab's; here is none
+		}
+		return fmt.Errorf("the lab's name %s is also that of the lab at %s: remove that one first", o.Name, other)
+	}
 	if marked {
 		unlock, err := lock(o.Dir)
 		if err != nil {
@@ -65,6 +71,23 @@ func isMarked(dir string) bool {
 		}
 	}
 	return false
+}
+
+// owner is the directory of the lab whose processes are in the control group,
+// "" if there is none.
+func owner(group string) string {
+	for _, p := range groupProcesses(group) {
+		env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.Pid)) // one that is gone has none
+		if !hasEnv(env, envApplet+"="+appletMachine) && !hasEnv(env, envApplet+"="+appletSwitch) {
+			continue
+		}
+		for _, e := range strings.Split(string(env), "\x00") {
+			if dir, ok := strings.CutPrefix(e, envLab+"="); ok {
+				return dir
+			}
+		}
+	}
+	return ""
 }
 
 // sweep ends processes and removes what they held. It trusts no file: a

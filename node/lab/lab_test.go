@@ -547,3 +547,18 @@ func TestUpRefusesAForeignDirectory(t *testing.T) {
 		t.Fatal("Down removed what is not a lab's")
 	}
 }
+
+// A directory without a lab must not end the lab of the same name elsewhere.
+func TestDownSparesAnother(t *testing.T) {
+	c, o := testCluster(t)
+	c.Machines = c.Machines[:1]
+	l := startLab(t, c, o)
+	other := o
+	other.Dir = filepath.Join(t.TempDir(), "nothing")
+	if err := Down(t.Context(), other); err != nil {
+		t.Error(err)
+	}
+	if out, err := l.Output(t.Context(), c.Machines[0].Name, "hostname"); err != nil || strings.TrimSpace(string(out)) != c.Machines[0].Name {
+		t.Errorf("%s %v", out, err)
+	}
+}

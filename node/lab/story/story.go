@@ -117,6 +117,7 @@ func (s *Story) Steps() []Step {
 // Demo runs all steps and says how to look around.
 func (s *Story) Demo(ctx context.Context) error {
 	began := time.Now()
+	s.out.line("Every command below is for you to repeat; appliance is %s.", s.o.Binary)
 	for i, step := range s.Steps() {
 		s.out.heading("%d. %s", i+1, step.Title)
 		if err := step.Run(ctx); err != nil {
