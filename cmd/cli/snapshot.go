@@ -1,0 +1,186 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"appliance/cmd/cli/ui"
+	"appliance/node/api"
+	"appliance/node/model"
+	"appliance/raft/archive"
+
+	"github.com/spf13/cobra"
+)
+
+// snapshotTimeout bounds the transfer of a snapshot file in either direction.
+const snapshotTimeout = 5 * time.Minute
+
+func (a *app) snapshotCmd() *cobra.Command {
+	cmd := &cobra.Command{Use: "snapshot", Short: "Save, inspect and restore the cluster's state",
+		Long: `Save, inspect and restore the cluster's state: apps, releases, keys, tokens,
+services and the index of images, not what is inside images and volumes.
+Masters also save one every six hours into the directory "snapshots" of their
+data directory. A file holds secrets: keep it as such.`}
+	cmd.AddCommand(a.snapshotSaveCmd(), a.snapshotInspectCmd(), a.snapshotRestoreCmd())
+	return cmd
+}
+
+func (a *app) snapshotSaveCmd() *cobra.Command {
+	return &cobra.Command{Use: "save FILE", Short: "Save the state as it is now", Args: cobra.ExactArgs(1),
+		Example: "  appliance snapshot save cluster.snapshot",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), snapshotTimeout)
+			defer cancel()
+			body, err := c.Stream(ctx, "/snapshot")
+			if err != nil {
+				return err
+			}
+			defer body.Close()
+			h, err := receive(args[0], body)
+			if err != nil {
+				return err
+			}
+			return a.show(h, func(p *ui.Printer) { p.Line("saved the state at index %d in %s", h.Index, args[0]) })
+		}}
+}
+
+// receive writes a snapshot to path, which is there only if it is whole.
+func receive(path string, body io.Reader) (archive.Header, error) {
+	tmp := path + ".tmp"
+	file, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return archive.Header{}, unwritable(path, err)
+	}
+	defer os.Remove(tmp) // gone after the rename
+	defer file.Close()
+	size, err := io.Copy(file, body)
+	if err != nil {
+		return archive.Header{}, unwritable(path, err)
+	}
+	h, err := archive.Verify(file, size)
+	if err != nil {
+		return h, model.Errorf(model.CodeUnavailable, "the snapshot did not arrive as a whole").Because("%v", err).Try("try again, or another node with --address")
+	}
+	if err := errors.Join(file.Sync(), os.Rename(tmp, path), syncParent(path)); err != nil {
+		return h, unwritable(path, err)
+	}
+	return h, nil
+}
+
+func syncParent(path string) error {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}
+
+func unwritable(path string, err error) error {
+	return model.Errorf(model.CodeInvalid, "the snapshot cannot be written to %s", path).Because("%v", err).Try("use another file")
+}
+
+func (a *app) snapshotInspectCmd() *cobra.Command {
+	return &cobra.Command{Use: "inspect FILE", Short: "Check a snapshot and show what is in it, without a cluster", Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			file, size, err := openSnapshot(args[0])
+			if err != nil {
+				return err
+			}
+			defer file.Close()
+			h, _, err := archive.Load(file, size)
+			if err != nil {
+				return err
+			}
+			return a.show(h, func(p *ui.Printer) {
+				p.Row("cluster", fmt.Sprintf("%s (%s)", ui.Or(h.Name), h.Cluster))
+				p.Row("index", h.Index)
+				p.Row("term", h.Term)
+				p.Row("time", h.Time.Local().Format(time.DateTime))
+				p.Row("version", ui.Or(h.Version))
+				p.Row("bytes", size)
+				p.Line("")
+				p.Row("TABLE", "ROWS")
+				for _, t := range slices.Sorted(maps.Keys(h.Tables)) {
+					if h.Tables[t] > 0 {
+						p.Row(t, h.Tables[t])
+					}
+				}
+			})
+		}}
+}
+
+func openSnapshot(path string) (*os.File, int64, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, 0, model.Errorf(model.CodeNotFound, "the snapshot %s cannot be read", path).Because("%v", err)
+	}
+	info, err := file.Stat()
+	if err != nil {
+		file.Close()
+		return nil, 0, err
+	}
+	return file, info.Size(), nil
+}
+
+func (a *app) snapshotRestoreCmd() *cobra.Command {
+	var risk string
+	cmd := &cobra.Command{Use: "restore FILE", Short: "Replace the state of the whole cluster by a snapshot", Args: cobra.ExactArgs(1),
+		Long: `Replace the state of the whole cluster by a snapshot of it. All nodes take it at
+the same moment, or none. What was changed since the snapshot is lost: tasks
+that it does not know are stopped, those that are missing are started. Nodes,
+join tokens, the places of volumes, the history and the audit log stay.`,
+		Example: "  appliance snapshot restore cluster.snapshot --accept-risk=replace-state",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			file, size, err := openSnapshot(args[0])
+			if err != nil {
+				return err
+			}
+			defer file.Close()
+			if _, err := archive.Verify(file, size); err != nil {
+				return err
+			}
+			if risk != api.RiskReplaceState {
+				return model.Errorf(model.CodeInvalid, "a restore replaces what the cluster runs and knows").
+					Because("all changes since the snapshot are lost").Try("if that is meant: --accept-risk=%s", api.RiskReplaceState)
+			}
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			var out api.RestoredSnapshot
+			if err := c.upload(cmd.Context(), "/snapshot/restore?accept-risk="+risk, io.NewSectionReader(file, 0, size), &out); err != nil {
+				return err
+			}
+			return a.show(out, func(p *ui.Printer) {
+				p.Line("the cluster is back at the state of %s (index %d, now %d)", out.Header.Time.Local().Format(time.DateTime), out.Header.Index, out.Index)
+			})
+		}}
+	cmd.Flags().StringVar(&risk, "accept-risk", "", `"replace-state" says that all changes since the snapshot may be lost`)
+	return cmd
+}
+
+// upload posts a file and reads the answer into out.
+func (c *Client) upload(ctx context.Context, path string, file io.Reader, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
+	defer cancel()
+	resp, err := c.do(ctx, http.MethodPost, path, file)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return json.NewDecoder(resp.Body).Decode(out)
+}
