@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"net/http/pprof"
 	"net/netip"
 	"os"
 	"strconv"
@@ -136,12 +137,17 @@ func (d dialects) with(dialect http.Handler) http.Handler {
 // socketHandler serves the unix socket: everything, told apart by path.
 func (n *Node) socketHandler() http.Handler {
 	d := n.dialects
+	profiles := http.NewServeMux()
+	profiles.HandleFunc("/debug/pprof/", pprof.Index)
+	profiles.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch p := r.URL.Path; {
 		case strings.HasPrefix(p, "/v1/"):
 			d.consul.ServeHTTP(w, r)
 		case strings.HasPrefix(p, "/v2/"), p == "/ping":
 			d.marathon.ServeHTTP(w, r)
+		case strings.HasPrefix(p, "/debug/pprof/"): // root only, as everything here
+			profiles.ServeHTTP(w, r)
 		default:
 			d.own.ServeHTTP(w, r)
 		}
