@@ -303,6 +303,7 @@ func named(snap *state.Snapshot, w *model.Waiting) *model.Waiting {
 	for i := range out.Refusals {
 		out.Refusals[i].Node = nodeName(snap, out.Refusals[i].Node)
 	}
+	slices.SortFunc(out.Refusals, func(x, y model.Refusal) int { return strings.Compare(x.Node, y.Node) })
 	return &out
 }
 
