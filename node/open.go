@@ -193,8 +193,9 @@ func (n *Node) openIngress(context.Context) error {
 	if err != nil {
 		return err
 	}
-	srv := &lb.Server{Handler: n.proxy, HTTP: ln, Log: n.log}
-	n.part("ingress", srv.Run)
+	f := &front{n: n}
+	f.server = &lb.Server{Handler: f, HTTP: ln, Log: n.log}
+	n.part("ingress", f.Run)
 	return nil
 }
 

@@ -33,7 +33,8 @@ const (
 	vipInterval = 200 * time.Millisecond
 )
 
-// openVIP takes part in the election if the node may hold a VIP.
+// openVIP prepares this node's part in the election, if it may hold a VIP;
+// front runs it.
 func (n *Node) openVIP() error {
 	if n.cfg.VIP == "" {
 		return nil
@@ -53,7 +54,6 @@ func (n *Node) openVIP() error {
 		Name: addr.String(), Interface: link, VRID: vrid, Priority: vipPriorityOf(n.cfg.Advertise), NoPreempt: true, Interval: vipInterval,
 		Addresses: []netip.Prefix{netip.PrefixFrom(addr, prefix.Bits())}, Log: n.log,
 	}}
-	n.part("VIP", n.runVIP)
 	n.part("VIP holder", n.tellHolder)
 	return n.vip.Clear()
 }
