@@ -110,7 +110,7 @@ func TestAuditFilesKeepEveryRecord(t *testing.T) {
 	}
 	write := func() {
 		t.Helper()
-		a := &auditFile{dir: dir, store: c.Store, log: quiet()}
+		a := &auditFile{dir: dir, store: c.Store, each: 10, log: quiet()}
 		if err := a.open(); err != nil {
 			t.Fatal(err)
 		}
@@ -144,17 +144,17 @@ func TestAuditFilesKeepEveryRecord(t *testing.T) {
 	add(2)
 	write()
 	check(5)
-	add(auditPerFile)
+	add(10)
 	write()
-	check(auditPerFile + 5)
-	if files, _ := filepath.Glob(filepath.Join(dir, "*")); len(files) != 2 || !strings.HasSuffix(files[1], "10001.jsonl") {
+	check(15)
+	if files, _ := filepath.Glob(filepath.Join(dir, "*")); len(files) != 2 || !strings.HasSuffix(files[1], "00011.jsonl") {
 		t.Errorf("files are %v", files)
 	}
 }
 
 func TestAuditFilesFollowTheState(t *testing.T) {
 	c := discoverytest.New()
-	a := &auditFile{dir: filepath.Join(t.TempDir(), "audit"), store: c.Store, log: quiet()}
+	a := &auditFile{dir: filepath.Join(t.TempDir(), "audit"), store: c.Store, each: 10, log: quiet()}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- a.Run(ctx) }()

@@ -32,6 +32,7 @@ const (
 type auditFile struct {
 	dir   string
 	store *state.Store
+	each  uint64 // records in a file
 	log   *slog.Logger
 	next  uint64 // number of the next record to write
 }
@@ -111,12 +112,12 @@ func (a *auditFile) write(snap *state.Snapshot) error {
 	for {
 		var rows []*model.AuditRecord
 		first := a.next
-		for seq := a.next; len(rows) < auditPerFile; seq++ {
+		for seq := a.next; uint64(len(rows)) < a.each; seq++ {
 			row := state.Audit.Get(snap, model.AuditKey(seq))
 			if row == nil {
 				break
 			}
-			if rows = append(rows, row); (seq-1)/auditPerFile != seq/auditPerFile {
+			if rows = append(rows, row); (seq-1)/a.each != seq/a.each {
 				break // the file is full
 			}
 		}
@@ -153,7 +154,7 @@ func (a *auditFile) gap(snap *state.Snapshot) bool {
 }
 
 func (a *auditFile) append(first uint64, rows []*model.AuditRecord) error {
-	begin := (first-1)/auditPerFile*auditPerFile + 1
+	begin := (first-1)/a.each*a.each + 1
 	file, err := os.OpenFile(filepath.Join(a.dir, fmt.Sprintf("%020d.jsonl", begin)), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
 		return err

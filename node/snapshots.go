@@ -156,7 +156,7 @@ func (n *Node) openArchives(context.Context) error {
 	}
 	saved := &snapshots{dir: n.cfg.dir("snapshots"), store: n.store, term: n.term, fresh: n.core.fresh, version: n.version, log: n.log}
 	n.part("snapshots", saved.Run)
-	audit := &auditFile{dir: n.cfg.dir("audit"), store: n.store, log: n.log}
+	audit := &auditFile{dir: n.cfg.dir("audit"), store: n.store, each: auditPerFile, log: n.log}
 	n.part("audit log", audit.Run)
 	return nil
 }
