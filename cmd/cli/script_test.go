@@ -46,6 +46,7 @@ func TestScripts(t *testing.T) {
 			for _, name := range variables {
 				e.Setenv(name, "")
 			}
+			e.Setenv("GORACE", "atexit_sleep_ms=0") // or every command of a race build takes a second
 			if strings.HasPrefix(e.T().(testing.TB).Name(), "TestScripts/cluster") {
 				return serveCluster(e)
 			}
