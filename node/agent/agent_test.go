@@ -247,8 +247,30 @@ func TestUnknownContainersAreRemovedOnlyWhenTheStateIsFresh(t *testing.T) {
 	b.until("stray removed", func() bool { return len(b.engine.IDs()) == 1 })
 }
 
-func TestHealthFollowsTheCheck(t *testing.T) {
+// While nobody can replace an ill instance, it stays: it may be ill because
+// of what has taken the masters away.
+func TestIllTaskStaysWhileMastersAreDown(t *testing.T) {
 	var ok atomic.Bool
+	ok.Store(true)
+	b := newBench(t)
+	port := checked(t, &ok)
+	b.start()
+	b.app(model.AppSpec{Image: "web:1", Ports: []model.Port{{ContainerPort: 80}}, Checks: []model.Check{{
+		Type: "http", Path: "/", Failures: 1, Interval: model.Duration(5 * time.Millisecond)}}})
+	b.place("web.1", port)
+	b.until("healthy", func() bool { return b.task("web.1").Ready(true) })
+	b.log.down.Store(true)
+	ok.Store(false)
+	time.Sleep(40 * killFactor * 5 * time.Millisecond) // it would be ended many times
+	if n := len(b.engine.IDs()); n != 1 {
+		t.Fatalf("%d containers, want 1", n)
+	}
+	b.log.down.Store(false)
+	b.until("ended when somebody knows", func() bool { return b.task("web.1").Status.State == model.TaskFailed })
+}
+
+// checked serves health checks that pass while ok is true; it returns the port.
+func checked(t *testing.T, ok *atomic.Bool) int {
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !ok.Load() {
 			w.WriteHeader(500)
@@ -262,7 +284,12 @@ func TestHealthFollowsTheCheck(t *testing.T) {
 	t.Cleanup(func() { srv.Close() })
 	_, p, _ := net.SplitHostPort(ln.Addr().String())
 	port, _ := strconv.Atoi(p)
+	return port
+}
 
+func TestHealthFollowsTheCheck(t *testing.T) {
+	var ok atomic.Bool
+	port := checked(t, &ok)
 	b := newBench(t)
 	b.start()
 	b.app(model.AppSpec{Image: "web:1", Ports: []model.Port{{ContainerPort: 80}}, Checks: []model.Check{{

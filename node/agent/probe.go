@@ -36,6 +36,9 @@ type prober struct {
 	exec   func(ctx context.Context, args []string) (int, error)
 	set    func(healthy bool, why string)
 	giveUp func(why string) // the task is beyond hope
+	// heard reports whether the cluster knows how the task is: without it
+	// nobody would replace the task. nil: it always does.
+	heard func() bool
 }
 
 // killFactor: after Failures*killFactor failures in a row the task is ended,
@@ -103,6 +106,9 @@ func (p *prober) loop(ctx context.Context, c model.Check, tell func(ok bool, why
 			if failures >= limit && (!known || ok) {
 				known, ok = true, false
 				tell(false, err.Error())
+			}
+			if failures >= limit && p.heard != nil && !p.heard() {
+				failures = limit // counted again when somebody can help
 			}
 			if failures >= limit*killFactor {
 				p.giveUp(fmt.Sprintf("health check failed %d times in a row: %v", failures, err))

@@ -61,6 +61,14 @@ func (r *reporter) over(task string) bool {
 	return r.ended[task]
 }
 
+// heard reports whether all that was reported of the task is committed.
+func (r *reporter) heard(task string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, waits := r.pending[task]
+	return !waits
+}
+
 func (r *reporter) run(ctx context.Context) {
 	failing := false
 	for {

@@ -175,6 +175,7 @@ func (w *worker) supervise(ctx context.Context) (runtime.Exit, error) {
 	go func() { defer wg.Done(); exit, err := w.eng.wait(life); ended <- outcome{exit, err} }()
 	if len(w.spec.Checks) > 0 {
 		p := &prober{addr: w.a.cfg.Addr, task: w.task, checks: w.spec.Checks, exec: w.eng.exec, set: w.setHealth,
+			heard:  func() bool { return w.a.report.heard(w.task.ID) },
 			giveUp: func(why string) { w.failWhy = why; w.stop(why) }}
 		wg.Add(1)
 		go func() { defer wg.Done(); p.run(life) }()

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"appliance/vagrant"
 )
 
 // testLostMajority stops two of three masters: nothing can be changed, and
@@ -74,6 +76,36 @@ func testLostMajority(t *testing.T, s *Story) {
 	t.Logf("writes are accepted again %s after the masters came back", short(time.Since(began)))
 	if err := s.settled(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// testAgentProcess kills every agent's process: containers, volumes and
+// requests must not notice.
+func testAgentProcess(t *testing.T, s *Story) {
+	before := s.fingerprint(t)
+	load, err := s.StartLoad(t.Context(), s.vip(), "app-"+envTest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer load.cancel()
+	for _, m := range s.cluster.Machines {
+		if m.Role != vagrant.RoleAgent {
+			continue
+		}
+		if _, err := s.run(t.Context(), "lab", "kill", m.Name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The nodes come back after a second; nothing may happen until then.
+	time.Sleep(1500 * time.Millisecond)
+	if err := s.settled(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.finish(t.Context(), load); err != nil {
+		t.Error(err)
+	}
+	if after := s.fingerprint(t); after != before {
+		t.Errorf("instances were replaced:\nbefore %s\nafter  %s", before, after)
 	}
 }
 

@@ -50,6 +50,7 @@ func TestEndToEnd(t *testing.T) {
 		step(st.Name, st.Run)
 	}
 	step("pages", s.PagesAnswer)
+	t.Run("agent process", func(t *testing.T) { testAgentProcess(t, s) })
 	t.Run("lost majority", func(t *testing.T) { testLostMajority(t, s) })
 	t.Run("acknowledged writes", func(t *testing.T) { testAcknowledgedWrites(t, s) })
 	step("session is still there", func(ctx context.Context) error {
