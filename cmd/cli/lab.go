@@ -1,15 +1,19 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"appliance/cmd/cli/ui"
+	"appliance/node/api"
 	"appliance/node/lab"
+	"appliance/node/model"
 	"appliance/vagrant"
 
 	"github.com/spf13/cobra"
@@ -44,6 +48,9 @@ func (a *app) labVerb(v lab.Verb) *cobra.Command {
 		if err != nil || res == nil {
 			return err
 		}
+		if v.Name == "up" {
+			awaitLab(cmd.Context())
+		}
 		return a.show(res, func(p *ui.Printer) {
 			if t, ok := res.(interface{ Text() string }); ok {
 				p.Line("%s", t.Text())
@@ -69,6 +76,43 @@ func indent(text string) string {
 		return ""
 	}
 	return "  " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n  ")
+}
+
+// readyTime bounds the wait for a lab's machines to say that they are there.
+const readyTime = 10 * time.Second
+
+// awaitLab returns when every machine of the lab is ready, so that the next
+// command finds the cluster whole. A bare lab, or one that is slow, is not
+// waited for longer than it is worth: status tells.
+func awaitLab(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, readyTime)
+	defer cancel()
+	for ctx.Err() == nil {
+		if addr := anyLabSocket(); addr == "" || labReady(ctx, addr) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func labReady(ctx context.Context, addr string) bool {
+	c, err := NewClient(addr, "")
+	if err != nil {
+		return false
+	}
+	var nodes []api.NodeView
+	if c.Get(ctx, "/nodes", &nodes) != nil || len(nodes) == 0 {
+		return false
+	}
+	for _, n := range nodes {
+		if n.Status != model.NodeReady {
+			return false
+		}
+	}
+	return true
 }
 
 // labSocket is the address of a lab machine's API.

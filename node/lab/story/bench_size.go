@@ -26,9 +26,8 @@ func (b *Bench) binary(context.Context) error {
 }
 
 // idleTime is how long nodes are left alone before their memory is looked at:
-// longer than the garbage collector's two minutes would cost too much, so what
-// the start needed is still counted.
-const idleTime = 5 * time.Second
+// until they have given back what only their start needed (node/trim).
+const idleTime = 30 * time.Second
 
 // memory looks at the nodes before anything runs on them.
 func (b *Bench) memory(ctx context.Context) error {
