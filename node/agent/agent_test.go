@@ -391,3 +391,35 @@ func TestArtifactsAreFetchedIntoTheSandbox(t *testing.T) {
 	launch("missing", model.URI{Value: srv.URL + "/gone"})
 	b.state("missing", model.TaskFailed)
 }
+
+func TestInstancesThatAreAllSickAreNotEndedForIt(t *testing.T) {
+	var ok atomic.Bool
+	ok.Store(true)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if !ok.Load() {
+			w.WriteHeader(500)
+		}
+	}))
+	defer srv.Close()
+	_, p, _ := net.SplitHostPort(srv.Listener.Addr().String())
+	port, _ := strconv.Atoi(p)
+	b := newBench(t)
+	b.start()
+	b.app(model.AppSpec{Image: "web:1", Ports: []model.Port{{ContainerPort: 80}}, Checks: []model.Check{{
+		Type: "http", Path: "/", Failures: 1, Interval: model.Duration(5 * time.Millisecond)}}})
+	b.place("web.1", port)
+	b.place("web.2", port+1) // nothing answers there: never ready
+	b.state("web.2", model.TaskRunning)
+	b.until("web.1 ready", func() bool { return b.task("web.1").Ready(true) })
+	ok.Store(false)
+	b.until("web.1 sick", func() bool {
+		h := b.task("web.1").Status.Healthy
+		return h != nil && !*h
+	})
+	time.Sleep(200 * time.Millisecond) // many times what would have ended it
+	if got := b.task("web.1").Status.State; got != model.TaskRunning {
+		t.Errorf("web.1 is %s", got)
+	}
+	ok.Store(true)
+	b.until("web.1 ready again", func() bool { return b.task("web.1").Ready(true) })
+}

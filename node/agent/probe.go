@@ -36,9 +36,9 @@ type prober struct {
 	exec   func(ctx context.Context, args []string) (int, error)
 	set    func(healthy bool, why string)
 	giveUp func(why string) // the task is beyond hope
-	// heard reports whether the cluster knows how the task is: without it
-	// nobody would replace the task. nil: it always does.
-	heard func() bool
+	// replaceable reports whether ending the task would help. nil: it always
+	// does.
+	replaceable func() bool
 }
 
 // killFactor: after Failures*killFactor failures in a row the task is ended,
@@ -107,7 +107,7 @@ func (p *prober) loop(ctx context.Context, c model.Check, tell func(ok bool, why
 				known, ok = true, false
 				tell(false, err.Error())
 			}
-			if failures >= limit && p.heard != nil && !p.heard() {
+			if failures >= limit && p.replaceable != nil && !p.replaceable() {
 				failures = limit // counted again when somebody can help
 			}
 			if failures >= limit*killFactor {

@@ -13,6 +13,7 @@ import (
 
 	"appliance/node/model"
 	"appliance/node/runtime"
+	"appliance/raft/state"
 )
 
 // worker owns one task on this node: it alone creates, watches and removes
@@ -175,8 +176,8 @@ func (w *worker) supervise(ctx context.Context) (runtime.Exit, error) {
 	go func() { defer wg.Done(); exit, err := w.eng.wait(life); ended <- outcome{exit, err} }()
 	if len(w.spec.Checks) > 0 {
 		p := &prober{addr: w.a.cfg.Addr, task: w.task, checks: w.spec.Checks, exec: w.eng.exec, set: w.setHealth,
-			heard:  func() bool { return w.a.report.heard(w.task.ID) },
-			giveUp: func(why string) { w.failWhy = why; w.stop(why) }}
+			replaceable: w.replaceable,
+			giveUp:      func(why string) { w.failWhy = why; w.stop(why) }}
 		wg.Add(1)
 		go func() { defer wg.Done(); p.run(life) }()
 	}
@@ -200,6 +201,27 @@ func (w *worker) supervise(ctx context.Context) (runtime.Exit, error) {
 	case <-time.After(w.grace() + 10*time.Second):
 		return runtime.Exit{}, errors.New("the task did not end after it was killed")
 	}
+}
+
+// replaceable reports whether a sick task is worth ending. It is not while the
+// cluster has not heard how it is, since nobody would replace it; nor when the
+// app's other instances are sick too, since then the cause is likely outside:
+// a volume or a database that is away. They all come back when it does.
+func (w *worker) replaceable() bool {
+	if !w.a.report.heard(w.task.ID) {
+		return false
+	}
+	others, ready := 0, 0
+	for t := range state.Tasks.By(w.a.cfg.Store.Snapshot(), "app", w.task.App) {
+		if t.ID == w.task.ID || t.Status.State != model.TaskRunning || t.Stop {
+			continue
+		}
+		others++
+		if t.Ready(len(w.spec.Checks) > 0) {
+			ready++
+		}
+	}
+	return w.task.App == "" || others == 0 || ready > 0
 }
 
 // drainDelay is the time between the commit that takes a task out of every
