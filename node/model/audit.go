@@ -3,7 +3,7 @@ package model
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/json"
+	"encoding/binary"
 	"fmt"
 	"time"
 )
@@ -38,16 +38,20 @@ func (r *AuditRecord) Key() string { return AuditKey(r.Seq) }
 // AuditKey is the id of the record with a number.
 func AuditKey(seq uint64) string { return fmt.Sprintf("%020d", seq) }
 
-// Sum is the hash that the record must have: SHA-256 of its JSON form without
-// Meta and Hash, which includes Prev.
+// Sum is the hash that the record must have: SHA-256 of "appliance-audit/1",
+// the numbers Seq, Index, seconds and nanoseconds of At since 1970 (8 bytes
+// each, big endian), and the texts Who, From, Node, Via, What, Subject and
+// Prev, each behind its length as such a number.
 func (r *AuditRecord) Sum() []byte {
-	c := *r
-	c.Meta, c.Hash = Meta{}, nil
-	raw, err := json.Marshal(&c)
-	if err != nil {
-		panic("model: audit record: " + err.Error()) // plain strings, numbers and a time of this era always encode
+	b := []byte("appliance-audit/1")
+	for _, n := range []uint64{r.Seq, r.Index, uint64(r.At.Unix()), uint64(r.At.Nanosecond())} {
+		b = binary.BigEndian.AppendUint64(b, n)
 	}
-	sum := sha256.Sum256(raw)
+	for _, s := range []string{r.Actor.Who, r.Actor.From, r.Actor.Node, r.Actor.Via, r.What, r.Subject, string(r.Prev)} {
+		b = binary.BigEndian.AppendUint64(b, uint64(len(s)))
+		b = append(b, s...)
+	}
+	sum := sha256.Sum256(b)
 	return sum[:]
 }
 

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -28,11 +29,12 @@ type Audited struct {
 	Inner Command
 }
 
-type auditedJSON struct {
-	Actor model.Actor     `json:"actor"`
-	At    time.Time       `json:"at"`
-	Kind  kind            `json:"kind"`
-	Inner json.RawMessage `json:"inner,omitempty"`
+// auditedHead is the first line of the encoded form; the inner command follows
+// as it would be encoded by itself, so that it is read once only.
+type auditedHead struct {
+	Actor model.Actor `json:"actor"`
+	At    time.Time   `json:"at"`
+	Kind  kind        `json:"kind"`
 }
 
 // Audit wraps c for the log. Texts of the actor that are too long are cut.
@@ -43,40 +45,43 @@ func Audit(c Command, by model.Actor, at time.Time) *Audited {
 	return &Audited{Actor: by, At: at, Inner: c}
 }
 
-// MarshalJSON implements json.Marshaler.
-func (c *Audited) MarshalJSON() ([]byte, error) {
-	w := auditedJSON{Actor: c.Actor, At: c.At}
+// encode gives the body of the log form.
+func (c *Audited) encode() ([]byte, error) {
+	head := auditedHead{Actor: c.Actor, At: c.At}
+	var inner []byte
 	if c.Inner != nil {
-		raw, err := json.Marshal(c.Inner)
-		if err != nil {
+		var err error
+		if inner, err = json.Marshal(c.Inner); err != nil {
 			return nil, err
 		}
-		w.Kind, w.Inner = c.Inner.kind(), raw
+		head.Kind = c.Inner.kind()
 	}
-	return json.Marshal(w)
+	out, err := json.Marshal(head)
+	return append(append(out, '\n'), inner...), err
 }
 
-// UnmarshalJSON implements json.Unmarshaler. A command of an unknown kind is
-// an UnknownError here too.
-func (c *Audited) UnmarshalJSON(b []byte) error {
-	var w auditedJSON
-	if err := json.Unmarshal(b, &w); err != nil {
+// decode reads the body of the log form. A command of an unknown kind is an
+// UnknownError here too.
+func (c *Audited) decode(body []byte) error {
+	line, rest, found := bytes.Cut(body, []byte{'\n'})
+	var head auditedHead
+	if err := json.Unmarshal(line, &head); err != nil {
 		return err
 	}
-	c.Actor, c.At, c.Inner = w.Actor, w.At, nil
-	if w.Kind == 0 {
+	c.Actor, c.At, c.Inner = head.Actor, head.At, nil
+	if head.Kind == 0 {
 		return nil
 	}
-	typ := types[w.Kind]
-	if typ == nil {
-		return &UnknownError{Version: codecVersion, Kind: uint16(w.Kind)}
+	typ := types[head.Kind]
+	if typ == nil || !found {
+		return &UnknownError{Version: codecVersion, Kind: uint16(head.Kind)}
 	}
-	inner := reflect.New(typ).Interface()
-	if err := json.Unmarshal(w.Inner, inner); err != nil {
-		return fmt.Errorf("command of kind %d: %w", w.Kind, err)
+	inner := reflect.New(typ).Interface().(Command)
+	if _, nested := inner.(*Audited); nested {
+		return nil // refused by apply
 	}
-	c.Inner = inner.(Command)
-	return nil
+	c.Inner = inner
+	return json.Unmarshal(rest, inner)
 }
 
 func (c *Audited) apply(tx *state.Tx, index uint64) (any, *model.Error) {
@@ -87,16 +92,21 @@ func (c *Audited) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 	if refusal != nil || failed(value) {
 		return value, refusal
 	}
-	r := &model.AuditRecord{Seq: 1, Index: index, At: c.At, Actor: c.Actor, What: name(c.Inner), Subject: cut(subject(c.Inner))}
+	chain(tx, index, &model.AuditRecord{At: c.At, Actor: c.Actor, What: name(c.Inner), Subject: cut(subject(c.Inner))}, MaxAudit)
+	return value, nil
+}
+
+// chain appends a record to the audit log and drops the oldest beyond keep.
+func chain(tx *state.Tx, index uint64, r *model.AuditRecord, keep uint64) {
+	r.Seq, r.Index = 1, index
 	if last := state.Audit.Last(&tx.Snapshot); last != nil {
 		r.Seq, r.Prev = last.Seq+1, last.Hash
 	}
 	r.Hash = r.Sum()
 	state.Audit.Put(tx, index, r)
-	if r.Seq > MaxAudit {
-		state.Audit.Delete(tx, index, model.AuditKey(r.Seq-MaxAudit))
+	if r.Seq > keep {
+		state.Audit.Delete(tx, index, model.AuditKey(r.Seq-keep))
 	}
-	return value, nil
 }
 
 // failed tells a transaction that changed nothing, which is no refusal.

@@ -150,3 +150,70 @@ func TestChainTellsEveryChange(t *testing.T) {
 		}
 	})
 }
+
+func TestAuditIsBounded(t *testing.T) {
+	store := state.New()
+	tx := store.Begin()
+	for i := range uint64(25) {
+		chain(tx, i+1, &model.AuditRecord{At: noon, What: "X"}, 10)
+	}
+	tx.Commit(25)
+	got := records(store)
+	if len(got) != 10 || got[0].Seq != 16 || got[9].Seq != 25 {
+		t.Fatalf("%d records from %d", len(got), got[0].Seq)
+	}
+	if bad := model.VerifyAudit(got, 10); bad != nil {
+		t.Error(bad)
+	}
+	if bad := model.VerifyAudit(got[1:], 10); bad == nil || bad.Position != 0 {
+		t.Errorf("the oldest was cut off: %v", bad)
+	}
+}
+
+// BenchmarkPut is one key on the way from bytes to state, of the node's own
+// and on somebody's behalf.
+func BenchmarkPut(b *testing.B) {
+	put := &KVTxn{Ops: []KVOp{{Verb: "set", Key: "a", Value: []byte("value")}}}
+	for name, c := range map[string]Command{"plain": put, "audited": audited(put)} {
+		b.Run(name, func(b *testing.B) {
+			m := NewMachine(state.New())
+			raw, err := Encode(c)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			index := uint64(0)
+			for b.Loop() {
+				index++
+				m.Apply(index, 1, raw)
+			}
+		})
+	}
+}
+
+// FuzzApply looks for entries that panic, or that come back as others.
+func FuzzApply(f *testing.F) {
+	for _, c := range []Command{audited(&DeleteApp{App: "/test/web"}), audited(audited(&DeleteApp{})), &Audited{}, &KVTxn{Ops: []KVOp{{Verb: "set"}}},
+		&StageRestore{ID: "x", Data: []byte("y")}, &EndRestore{ID: "x", Commit: true}} {
+		raw, err := Encode(c)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw)
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		m := NewMachine(state.New())
+		c, err := Decode(raw)
+		if err != nil {
+			return
+		}
+		m.Apply(1, 1, raw)
+		again, err := Encode(c)
+		if err != nil {
+			return // too large
+		}
+		if _, err := Decode(again); err != nil {
+			t.Fatalf("%T: %v", c, err)
+		}
+	})
+}

@@ -36,13 +36,14 @@ const MaxSize = 1 << 20
 
 // Encode gives the log form: version, kind, JSON.
 func Encode(c Command) ([]byte, error) {
-	body, err := json.Marshal(c)
+	limit, encode := MaxSize, func() ([]byte, error) { return json.Marshal(c) }
+	if a, ok := c.(*Audited); ok {
+		limit += maxEnvelope // what fits by itself also fits on somebody's behalf
+		encode = a.encode
+	}
+	body, err := encode()
 	if err != nil {
 		return nil, fmt.Errorf("encode %T: %w", c, err)
-	}
-	limit := MaxSize
-	if _, ok := c.(*Audited); ok {
-		limit += maxEnvelope // what fits by itself also fits on somebody's behalf
 	}
 	if len(body) > limit {
 		return nil, model.Errorf(model.CodeExhausted, "a change of %d bytes does not fit into the log", len(body)).
@@ -75,11 +76,15 @@ func Decode(b []byte) (Command, error) {
 	if b[0] != codecVersion || typ == nil {
 		return nil, &UnknownError{Version: b[0], Kind: uint16(k)}
 	}
-	c := reflect.New(typ).Interface()
-	if err := json.Unmarshal(b[3:], c); err != nil {
+	c := reflect.New(typ).Interface().(Command)
+	read := func(body []byte) error { return json.Unmarshal(body, c) }
+	if a, ok := c.(*Audited); ok {
+		read = a.decode
+	}
+	if err := read(b[3:]); err != nil {
 		return nil, fmt.Errorf("log entry of kind %d: %w", k, err)
 	}
-	return c.(Command), nil
+	return c, nil
 }
 
 // Result is what a proposer gets back.
