@@ -21,6 +21,9 @@ func (n *Node) raftConfig(log hclog.Logger) *hraft.Config {
 	if c.SnapshotThreshold == 0 {
 		c.SnapshotThreshold = 16384
 	}
+	if n.conf.TrailingEntries > 0 {
+		c.TrailingLogs = n.conf.TrailingEntries
+	}
 	c.SnapshotInterval = 30 * time.Second
 	c.NotifyCh = n.lead.notify
 	c.Logger = log

@@ -14,14 +14,24 @@ import (
 	wal "github.com/hashicorp/raft-wal"
 )
 
+// Storage is where a node keeps its log, its vote and its snapshots. Whatever a call has stored when it
+// returns must survive a crash.
+type Storage interface {
+	hraft.LogStore
+	hraft.StableStore
+	hraft.SnapshotStore
+	Close() error
+}
+
 // disk holds what raft writes: the log and the vote in raft-wal (whose metadata is a bbolt file) and
 // snapshots in files. The WAL is monotonic, which avoids hashicorp/raft issue 697.
 type disk struct {
-	dir   string
-	wal   *wal.WAL
-	log   hraft.LogStore
-	snaps hraft.SnapshotStore
-	watch *diskLog
+	dir    string
+	log    hraft.LogStore
+	stable hraft.StableStore
+	snaps  hraft.SnapshotStore
+	watch  *diskLog
+	closer func() error
 }
 
 const (
@@ -29,7 +39,13 @@ const (
 	logCache      = 1024 // entries kept in memory for replication
 )
 
-func openDisk(dir string, log hclog.Logger) (*disk, error) {
+func openDisk(dir string, storage Storage, log hclog.Logger) (*disk, error) {
+	if storage != nil {
+		d := &disk{dir: dir, stable: storage, snaps: storage, watch: &diskLog{LogStore: storage, dir: dir}, closer: storage.Close}
+		var err error
+		d.log, err = hraft.NewLogCache(logCache, d.watch)
+		return d, err
+	}
 	walDir := filepath.Join(dir, "log")
 	if err := os.MkdirAll(walDir, 0o700); err != nil {
 		return nil, fmt.Errorf("raft directory: %w", err)
@@ -38,7 +54,7 @@ func openDisk(dir string, log hclog.Logger) (*disk, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open raft log in %s: %w: if it is damaged, remove the directory and join this node again", walDir, err)
 	}
-	d := &disk{dir: dir, wal: w, watch: &diskLog{LogStore: w, dir: walDir}}
+	d := &disk{dir: dir, stable: w, watch: &diskLog{LogStore: w, dir: walDir}, closer: w.Close}
 	if d.log, err = hraft.NewLogCache(logCache, d.watch); err == nil {
 		d.snaps, err = hraft.NewFileSnapshotStoreWithLogger(dir, keepSnapshots, log.Named("snapshot"))
 	}
@@ -49,7 +65,7 @@ func openDisk(dir string, log hclog.Logger) (*disk, error) {
 	return d, nil
 }
 
-func (d *disk) close() error { return d.wal.Close() }
+func (d *disk) close() error { return d.closer() }
 
 // beforeWrite lets tests stall a disk; nil in production.
 var beforeWrite func(dir string)

@@ -48,6 +48,9 @@ func (l *lead) drain() {
 			close(l.change)
 			l.change = make(chan struct{})
 			l.mu.Unlock()
+			if !v {
+				l.node.trans.closePipelines()
+			}
 		case <-l.done:
 			return
 		}

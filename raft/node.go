@@ -33,6 +33,10 @@ type Config struct {
 
 	// SnapshotEntries is how many entries make a new snapshot; 0 means 16384.
 	SnapshotEntries uint64
+	// TrailingEntries is how many entries are kept behind a snapshot; 0 means 20480.
+	TrailingEntries uint64
+	// Storage replaces the files in Dir; the node owns it. nil except in simulations.
+	Storage Storage
 }
 
 // trailingLogs is how many entries are kept behind a snapshot, so that a master that was away shortly
@@ -49,7 +53,7 @@ type Node struct {
 	replica *Replica
 	raft    *hraft.Raft
 	disk    *disk
-	trans   *hraft.NetworkTransport
+	trans   *transport
 	rpc     *rpcClient
 	slots   chan struct{} // proposals in raft
 	reads   readBatch
@@ -59,26 +63,27 @@ type Node struct {
 	fatal         chan error
 	ctx           context.Context // ends at Close
 	cancel        context.CancelFunc
-	closing       sync.Once
+	closing       atomic.Bool
+	closed        chan struct{} // closed when Close is done
 	closeErr      error
 }
 
 // Open reads the data directory and starts to follow or elect. Run must be called after it.
 func Open(c Config) (*Node, error) {
 	hlog := newHCLog(c.Log)
-	d, err := openDisk(c.Dir, hlog)
+	d, err := openDisk(c.Dir, c.Storage, hlog)
 	if err != nil {
 		return nil, err
 	}
 	n := &Node{
 		conf: c, log: c.Log, replica: c.Replica, disk: d, rpc: newRPCClient(c.Client),
-		slots: make(chan struct{}, maxPending), fatal: make(chan error, 1),
+		slots: make(chan struct{}, maxPending), fatal: make(chan error, 1), closed: make(chan struct{}),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.reads.ctx = n.ctx
-	n.lead = newLead(n)
 	n.trans = newTransport(stream{c.Listener, c.Addr, c.Dial}, hlog)
-	if n.raft, err = hraft.NewRaft(n.raftConfig(hlog), fsm{c.Replica}, d.log, d.wal, d.snaps, n.trans); err != nil {
+	n.lead = newLead(n)
+	if n.raft, err = hraft.NewRaft(n.raftConfig(hlog), fsm{c.Replica}, d.log, d.stable, d.snaps, n.trans); err != nil {
 		n.cancel()
 		n.lead.close()
 		n.trans.Close()
@@ -103,7 +108,7 @@ func (n *Node) Bootstrap(servers []Server) error {
 
 // HasState reports whether the data directory holds a log or snapshot, so Bootstrap must not be called.
 func (n *Node) HasState() bool {
-	ok, err := hraft.HasExistingState(n.disk.log, n.disk.wal, n.disk.snaps)
+	ok, err := hraft.HasExistingState(n.disk.log, n.disk.stable, n.disk.snaps)
 	return ok || err != nil
 }
 
@@ -162,17 +167,35 @@ func (n *Node) guard(ctx context.Context) {
 	}
 }
 
-// Close stops at once, as a crash would; Run does so gracefully. It is safe to call twice.
+// Close stops at once, as a crash would; Run does so gracefully. It is safe to call twice: every call
+// returns when all is closed.
 func (n *Node) Close() error {
-	n.closing.Do(func() {
-		n.cancel()
-		n.drain()
-		err := n.raft.Shutdown().Error()
-		n.lead.close()
-		n.rpc.close()
-		n.closeErr = errors.Join(err, n.trans.Close(), n.disk.close())
-	})
+	if !n.closing.CompareAndSwap(false, true) {
+		<-n.closed
+		return n.closeErr
+	}
+	defer close(n.closed)
+	n.cancel()
+	n.drain()
+	err := n.shutdown()
+	n.lead.close()
+	n.rpc.close()
+	n.closeErr = errors.Join(err, n.trans.Close(), n.disk.close())
 	return n.closeErr
+}
+
+// shutdown stops raft, and closes the pipelines until it has.
+func (n *Node) shutdown() error {
+	future, done := n.raft.Shutdown(), make(chan error, 1)
+	go func() { done <- future.Error() }()
+	for {
+		n.trans.closePipelines()
+		select {
+		case err := <-done:
+			return err
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 // fail ends Run with err.

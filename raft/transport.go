@@ -2,7 +2,10 @@ package raft
 
 import (
 	"context"
+	"maps"
 	"net"
+	"slices"
+	"sync"
 	"time"
 
 	hclog "github.com/hashicorp/go-hclog"
@@ -35,13 +38,58 @@ type textAddr string
 func (textAddr) Network() string  { return "tcp" }
 func (a textAddr) String() string { return string(a) }
 
-func newTransport(s stream, log hclog.Logger) *hraft.NetworkTransport {
-	return hraft.NewNetworkTransportWithConfig(&hraft.NetworkTransportConfig{
+// transport knows the open pipelines, so that they can be closed from outside: when a leader steps down,
+// raft stops to take answers while it may still wait for room to send, for ever. That leaks a goroutine
+// that sends heartbeats of an old term, and a later Shutdown never returns.
+type transport struct {
+	*hraft.NetworkTransport
+	mu   sync.Mutex
+	open map[*pipeline]bool
+}
+
+type pipeline struct {
+	hraft.AppendPipeline
+	owner *transport
+}
+
+// AppendEntriesPipeline implements hraft.Transport.
+func (t *transport) AppendEntriesPipeline(id hraft.ServerID, target hraft.ServerAddress) (hraft.AppendPipeline, error) {
+	p, err := t.NetworkTransport.AppendEntriesPipeline(id, target)
+	if err != nil {
+		return nil, err
+	}
+	own := &pipeline{p, t}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.open[own] = true
+	return own, nil
+}
+
+// Close implements hraft.AppendPipeline. It may be called twice.
+func (p *pipeline) Close() error {
+	p.owner.mu.Lock()
+	delete(p.owner.open, p)
+	p.owner.mu.Unlock()
+	return p.AppendPipeline.Close()
+}
+
+// closePipelines closes what is open. A leader opens new ones by itself.
+func (t *transport) closePipelines() {
+	t.mu.Lock()
+	open := slices.Collect(maps.Keys(t.open))
+	t.mu.Unlock()
+	for _, p := range open {
+		p.Close()
+	}
+}
+
+func newTransport(s stream, log hclog.Logger) *transport {
+	return &transport{open: map[*pipeline]bool{}, NetworkTransport: hraft.NewNetworkTransportWithConfig(&hraft.NetworkTransportConfig{
 		Stream:                  s,
 		MaxPool:                 poolConns,
 		MaxRPCsInFlight:         2, // more ruins latency under load: hashicorp/raft pull request 541
 		Timeout:                 rpcTimeout,
 		Logger:                  log.Named("transport"),
 		MsgpackUseNewTimeFormat: true,
-	})
+	})}
 }
