@@ -26,8 +26,11 @@ func (c *TakeLease) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 				Because("by %s until %s", old.Holder, old.Expires.UTC().Format(time.RFC3339Nano))
 		}
 		next.Epoch = old.Epoch
-		if old.Holder != c.Holder {
+		switch {
+		case old.Holder != c.Holder:
 			next.Epoch++
+		case next.Expires.Before(old.Expires):
+			next.Expires = old.Expires // a late attempt must not shorten what the holder was promised since
 		}
 	}
 	state.Leases.Put(tx, index, &next)
@@ -38,11 +41,14 @@ func (c *TakeLease) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 type ReleaseLease struct {
 	Name   string `json:"name"`
 	Holder string `json:"holder"`
+	// Expires, if given, is the end of the lease that the holder gives up: one that it has taken since
+	// is left alone, however late this comes.
+	Expires time.Time `json:"expires,omitzero"`
 }
 
 func (c *ReleaseLease) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 	old := state.Leases.Get(&tx.Snapshot, c.Name)
-	if old == nil || old.Holder != c.Holder {
+	if old == nil || old.Holder != c.Holder || !c.Expires.IsZero() && !old.Expires.Equal(c.Expires) {
 		return nil, nil
 	}
 	free := *old
