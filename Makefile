@@ -7,6 +7,7 @@ STATIC   := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(V
 PACKAGES ?= ./...
 BINARIES := APPLIANCE_BINARY=$(CURDIR)/bin/appliance NOTEJAM_BINARY=$(CURDIR)/bin/notejam
 FUZZTIME ?= 5s
+SEEDS    ?= 50
 ROOT     := $(if $(filter-out 0,$(shell id -u)),sudo)
 
 # Every go command gets the same tags, or packages would be built twice.
@@ -15,7 +16,7 @@ export GOFLAGS := -tags=$(TAGS)
 BUILD_DEPS := gcc libc6-dev libseccomp-dev pkg-config
 TEST_DEPS  := docker.io ruby nftables iproute2 keepalived
 
-.PHONY: help deps test-deps build test e2e vet fmt lint fuzz bench demo demo-down clean
+.PHONY: help deps test-deps build test e2e vet fmt lint fuzz sim bench demo demo-down clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -64,6 +65,9 @@ fuzz: ## fuzz every parser for a short while (FUZZTIME=5s each)
 	@grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort | while IFS=: read -r file func; do \
 	name=$${func#func }; echo "$${file%/*} $$name"; \
 	go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$${file%/*}" </dev/null || exit 1; done
+
+sim: ## simulate whole control planes under faults, one for each seed (SEEDS=50)
+	SIM_SEEDS=$(SEEDS) go test -count=1 -timeout 2h -run '^TestSeeds$$' ./node/sim
 
 bench: build ## print the table of targets, measured in a lab
 	$(ROOT) bin/appliance lab bench
