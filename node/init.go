@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"appliance/node/model"
@@ -153,23 +152,4 @@ func newAPIToken(now time.Time) (string, model.APIToken) {
 func hashSecret(secret string) []byte {
 	sum := sha256.Sum256([]byte(secret))
 	return sum[:]
-}
-
-// Leave removes what init or join has put on this machine. The data of
-// volumes and images goes too.
-func Leave(data string) error {
-	entries, err := os.ReadDir(data)
-	if err != nil {
-		return err
-	}
-	// The configuration goes first: a half-removed node must not start.
-	if err := os.Remove(filepath.Join(data, configFile)); err != nil && !os.IsNotExist(err) {
-		return err
-	}
-	for _, e := range entries {
-		if err := os.RemoveAll(filepath.Join(data, e.Name())); err != nil {
-			return err
-		}
-	}
-	return nil
 }

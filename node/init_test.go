@@ -170,7 +170,7 @@ func TestLeaveRemovesEverything(t *testing.T) {
 	if _, err := Init(c, founding); err != nil {
 		t.Fatal(err)
 	}
-	if err := Leave(c.Data); err != nil {
+	if err := Leave(c.Data, t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
 	if left, err := os.ReadDir(c.Data); err != nil || len(left) > 0 {

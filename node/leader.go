@@ -110,13 +110,14 @@ func (n *Node) alignVoters(ctx context.Context, snap *state.Snapshot) {
 	have := map[string]raft.Server{}
 	for _, s := range servers {
 		have[s.ID] = s
-		if state.Nodes.Get(snap, s.ID) == nil && s.ID != n.cfg.ID {
-			n.note("a master that is no node any more leaves the log", s.ID, n.voter.RemoveServer(ctx, s.ID))
+		node := state.Nodes.Get(snap, s.ID)
+		if (node == nil || node.Status == model.NodeLeft) && s.ID != n.cfg.ID {
+			n.note("a master that has left leaves the log", s.ID, n.voter.RemoveServer(ctx, s.ID))
 		}
 	}
 	for _, m := range n.gossip.Members() {
 		node := state.Nodes.Get(snap, m.ID)
-		if node == nil || node.Role != model.RoleMaster || !m.Alive {
+		if node == nil || node.Role != model.RoleMaster || node.Status == model.NodeLeft || !m.Alive {
 			continue
 		}
 		addr := withPort(node.Addr)

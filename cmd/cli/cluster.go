@@ -172,7 +172,7 @@ func (a *app) leaveCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "leave",
 		Short: "Take this machine out of the cluster and remove its data",
-		Long:  "Take this machine out of the cluster: its instances move, the service stops, and its copy of images and\nvolumes is removed. Say so by --accept-risk=lose-local-data.",
+		Long:  "Take this machine out of the cluster: its instances move, the service stops, and its copy of images and\nvolumes is removed. Say so by --accept-risk=lose-local-data. Without systemd stop the service first.",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if risk != "lose-local-data" {
@@ -182,14 +182,27 @@ func (a *app) leaveCmd() *cobra.Command {
 			if os.Geteuid() != 0 {
 				return model.Errorf(model.CodeDenied, "only root can do that").Try("run it with sudo")
 			}
+			a.sayGoodbye(cmd.Context())
 			if err := a.stopService(cmd.Context()); err != nil {
 				return err
 			}
-			return node.Leave(node.DefaultData)
+			return node.Leave(node.DefaultData, node.DefaultRun)
 		},
 	}
 	cmd.Flags().StringVar(&risk, "accept-risk", "", "lose-local-data")
 	return cmd
+}
+
+// sayGoodbye tells the cluster that this node leaves. A cluster that cannot
+// be reached notices by itself, later.
+func (a *app) sayGoodbye(ctx context.Context) {
+	c, err := NewClient("unix://"+DefaultSocket, "")
+	if err == nil {
+		err = c.Post(ctx, "/leave", struct{}{}, &struct{}{})
+	}
+	if err != nil {
+		fmt.Fprintln(a.errOut, "note: the cluster was not told; it will notice that this node is gone:", err)
+	}
 }
 
 // unit is the service on machines with systemd. Containers outlive it: only

@@ -66,3 +66,10 @@ func (s *Server) done(w http.ResponseWriter, r *http.Request, c command.Command)
 	}
 	return answer(w, http.StatusOK, struct{}{})
 }
+
+// leave tells the cluster that this node goes: its instances are replaced at
+// once, and a master is taken out of the log.
+func (s *Server) leave(ctx context.Context, _ *struct{}) (any, error) {
+	_, err := command.Do(ctx, s.Proposer, &command.SetNodeStatus{Node: s.Cluster.Self(), Status: model.NodeLeft, Why: "it left", At: time.Now().UTC()})
+	return struct{}{}, err
+}

@@ -102,6 +102,7 @@ func (s *Server) Handler() http.Handler {
 	post(s, "/stop", func(r *StopRequest) Need { return Need{Write: true, Deploy: envOf(r.App, r.Env)} }, s.stop)
 	operator := Need{Write: true, Operator: true}
 	post(s, "/drain", func(*DrainRequest) Need { return operator }, s.drain)
+	post(s, "/leave", func(*struct{}) Need { return operator }, s.leave)
 	post(s, "/environments", func(*model.Environment) Need { return operator }, s.putEnvironment)
 	post(s, "/tokens/join", func(*TokenRequest) Need { return operator }, s.joinToken)
 	post(s, "/tokens/api", func(*TokenRequest) Need { return operator }, s.apiToken)
