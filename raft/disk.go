@@ -77,6 +77,19 @@ type diskLog struct {
 	last    atomic.Int64 // duration of the last write in nanoseconds
 	since   atomic.Int64 // start of the write in progress, Unix nanoseconds, 0 if none
 	failure atomic.Pointer[DiskError]
+
+	shortened atomic.Bool // the end was deleted and nothing stored since
+	torn      atomic.Bool // and then storing failed
+}
+
+// DeleteRange notes when the end of the log goes, to make room for other entries. If those cannot be
+// stored, hashicorp/raft still believes in the end that is gone and refuses every append.
+func (l *diskLog) DeleteRange(low, high uint64) error {
+	last, err := l.LastIndex()
+	if err == nil && high >= last {
+		l.shortened.Store(true)
+	}
+	return l.LogStore.DeleteRange(low, high)
 }
 
 // IsMonotonic tells raft to keep the log without gaps.
@@ -96,10 +109,20 @@ func (l *diskLog) StoreLogs(logs []*hraft.Log) error {
 	if err != nil {
 		de := &DiskError{Dir: l.dir, Err: err}
 		l.failure.Store(de)
+		l.torn.Store(l.torn.Load() || l.shortened.Load())
 		return de
 	}
+	l.shortened.Store(false)
 	l.failure.Store(nil)
 	return nil
+}
+
+// failed returns the last failure, ErrDisk if it is over.
+func (l *diskLog) failed() error {
+	if de := l.failure.Load(); de != nil {
+		return de
+	}
+	return ErrDisk
 }
 
 // DiskError is a failed write of the log. It matches ErrDisk.

@@ -150,11 +150,15 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 }
 
-// guard ends the node if a write of the log hangs. The leader's heartbeats do not need the disk, so
+// guard ends the node if a write of the log hangs or has left raft with a wrong idea of the log. The leader's heartbeats do not need the disk, so
 // without this a leader whose disk hangs would stay leader and stop every change of the cluster.
 func (n *Node) guard(ctx context.Context) {
 	for ctx.Err() == nil {
 		sleep(ctx, electionTimeout)
+		if n.disk.watch.torn.Load() {
+			n.fail(fmt.Errorf("%w: entries were removed and those in their place not stored: this master has to start again to see what its log holds", n.disk.watch.failed()))
+			return
+		}
 		since := n.disk.watch.since.Load()
 		if since == 0 {
 			continue
