@@ -1,0 +1,64 @@
+package sim
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// busy is a history with enough in it, and nothing wrong.
+func busy() *history {
+	h := newHistory()
+	for i := range minOps {
+		h.kv(0, kvInput{op: "get", key: "quiet"}, h.call(), kvOutput{known: true})
+		h.faults[fmt.Sprint(i%minKinds)]++
+	}
+	for i := range minBelief {
+		h.beliefs = append(h.beliefs, belief{"l", "a", at(i), at(i + 1)})
+	}
+	return h
+}
+
+func at(s int) time.Time { return epoch.Add(time.Duration(s) * time.Second) }
+
+func TestJudgeFindsWhatIsWrong(t *testing.T) {
+	put := func(h *history, value string, out kvOutput) {
+		h.kv(1, kvInput{op: "set", key: "k", value: value}, h.call(), out)
+	}
+	get := func(h *history, value string) {
+		h.kv(2, kvInput{op: "get", key: "k"}, h.call(), kvOutput{known: true, value: value})
+	}
+	cas := func(h *history, expect, value string, done bool) {
+		h.kv(3, kvInput{op: "cas", key: "k", expect: expect, value: value}, h.call(), kvOutput{known: true, done: done})
+	}
+	done := kvOutput{known: true, done: true}
+	for name, c := range map[string]struct {
+		add  func(h *history)
+		want string // "" if all is well
+	}{
+		"nothing":             {func(*history) {}, ""},
+		"a lost write":        {func(h *history) { put(h, "1", done); get(h, "") }, "not linearizable"},
+		"an old read":         {func(h *history) { put(h, "1", done); put(h, "2", done); get(h, "1") }, "not linearizable"},
+		"unknown, took place": {func(h *history) { put(h, "1", kvOutput{}); get(h, "1") }, ""},
+		"unknown, did not":    {func(h *history) { put(h, "1", kvOutput{}); get(h, "") }, ""},
+		"unknown, late":       {func(h *history) { put(h, "1", kvOutput{}); get(h, ""); get(h, "1") }, ""},
+		"unknown, undone":     {func(h *history) { put(h, "1", kvOutput{}); get(h, "1"); get(h, "") }, "not linearizable"},
+		"a swap that must do": {func(h *history) { put(h, "1", done); cas(h, "1", "2", false) }, "not linearizable"},
+		"two swaps of one":    {func(h *history) { put(h, "1", done); cas(h, "1", "2", true); cas(h, "1", "3", true) }, "not linearizable"},
+		"two holders":         {func(h *history) { h.beliefs = append(h.beliefs, belief{"l", "b", at(3).Add(1), at(4)}) }, "two holders"},
+		"a holder after":      {func(h *history) { h.beliefs = append(h.beliefs, belief{"l", "b", at(minBelief), at(99)}) }, ""},
+		"two owners":          {func(h *history) { h.owner("t", "s1"); h.owner("t", "s2") }, "is on s1 and on s2"},
+		"no faults":           {func(h *history) { clear(h.faults) }, "meaningless"},
+		"no traffic":          {func(h *history) { h.ops = nil }, "meaningless"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := busy()
+			c.add(h)
+			got := strings.Join(h.judge(), "\n")
+			if (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
+				t.Errorf("judged %q, want %q", got, c.want)
+			}
+		})
+	}
+}
