@@ -119,16 +119,25 @@ func (c *Client) Close() {
 	c.wg.Wait()
 }
 
-// renew keeps the lease while the client is idle, and cuts connections that went silent.
+// renew keeps the lease while the client is idle, and cuts connections that went silent. A connection that
+// broke is made again at once, though nobody asks for anything: a restarted server waits for every client
+// to reclaim before it serves.
 func (c *Client) renew() {
 	defer c.wg.Done()
 	for {
 		c.gate.RLock()
 		every, live := c.lease/3, c.gen > 0
 		c.gate.RUnlock()
+		var broken <-chan struct{}
+		c.cmu.Lock()
+		if c.conn != nil && live {
+			broken = c.conn.dead
+		}
+		c.cmu.Unlock()
 		select {
 		case <-c.ctx.Done():
 			return
+		case <-broken:
 		case <-time.After(min(every, 10*time.Second)):
 		}
 		c.cmu.Lock()
@@ -136,8 +145,9 @@ func (c *Client) renew() {
 			c.conn.close()
 		}
 		c.cmu.Unlock()
-		if live {
-			c.do(Interrupt{C: c.ctx.Done()}, request{})
+		idle := Interrupt{C: c.ctx.Done()}
+		if live && c.do(idle, request{}) != nil {
+			c.sleep(idle, delayMax) // and look again
 		}
 	}
 }

@@ -16,7 +16,9 @@ import (
 
 const (
 	snapshotFile = "feed.snapshot"
-	saveEvery    = 30 * time.Second // what a restart without any master may be behind
+	saveSoon     = 2 * time.Second  // the least pause between two saves
+	saveShare    = 50               // saving takes at most this part of the time: one in fifty
+	saveEvery    = 30 * time.Second // the longest pause: what a restart without any master may be behind
 	// maxSnapshot bounds what a follower takes from a master.
 	maxSnapshot = 4 << 30
 )
@@ -82,13 +84,18 @@ func verified(file *os.File) (io.Reader, error) {
 	return io.NewSectionReader(file, 0, size), nil
 }
 
-// persist saves a snapshot now and then, and at the end.
+// persist saves a snapshot soon after every change, and at the end: a node that is killed and finds no
+// master afterwards goes on from there. What a save has cost spaces them out, so that a large state is
+// not written all the time.
 func (f *Follower) persist(ctx context.Context) {
+	pause := saveSoon
 	for ctx.Err() == nil {
-		wait(ctx, saveEvery)
+		wait(ctx, pause)
+		began := time.Now()
 		if err := f.Save(); err != nil {
 			f.conf.Log.Warn("cannot save the state: after a restart without masters this node would know less", "err", err)
 		}
+		pause = min(max(saveSoon, saveShare*time.Since(began)), saveEvery)
 	}
 }
 
