@@ -212,7 +212,7 @@ func (n *Node) openAgent(ctx context.Context) error {
 	n.log.Info("container runtime", "name", rt.Name(), "because", why)
 	n.agent, err = agent.Open(agent.Config{
 		Node: n.cfg.ID, Name: n.cfg.Name, Addr: n.cfg.Advertise, Dir: n.cfg.dir("agent"),
-		Store: n.store, Proposer: n.proposer, Runtime: rt, Volumes: n.volumes, Fresh: n.core.fresh,
+		Store: n.store, Proposer: n.proposer, Runtime: rt, Volumes: n.volumes, Fresh: n.core.fresh, Sync: n.core.Linearize,
 		Registry: registryAddr, Nameservers: n.nameservers(), Log: n.log,
 	})
 	if err != nil {

@@ -40,9 +40,12 @@ type Config struct {
 	Proposer command.Proposer
 	Runtime  runtime.Runtime
 	Volumes  Volumes
-	// Fresh reports whether the state is in touch with a master. Containers
-	// that the state does not know are only removed when it is.
+	// Fresh reports whether the state is in touch with a master, and Sync
+	// returns when it shows all that was acknowledged before the call. What
+	// the state does not know is only removed after both: a restarted agent
+	// begins with an old state or none. Sync may be nil.
 	Fresh func() bool
+	Sync  func(ctx context.Context) error
 	// Registry is the loopback endpoint under which images of the cluster's
 	// registry are pulled, "127.0.0.1:5000".
 	Registry    string
@@ -96,14 +99,33 @@ func (a *Agent) Run(ctx context.Context) error {
 	for {
 		snap := a.cfg.Store.Snapshot()
 		a.reconcile(ctx, snap)
-		if !swept && a.cfg.Fresh() {
+		if !swept && a.synced(ctx) {
 			swept = true
+			snap = a.cfg.Store.Snapshot()
+			a.reconcile(ctx, snap)
 			a.sweep(ctx, snap)
 		}
 		if err := a.await(ctx, snap); err != nil {
 			return nil // ctx has ended
 		}
 	}
+}
+
+// syncTime bounds the wait for a state that is certainly current; the loop
+// stands still meanwhile.
+const syncTime = time.Second
+
+// synced reports whether the state shows all that was acknowledged before.
+func (a *Agent) synced(ctx context.Context) bool {
+	if !a.cfg.Fresh() {
+		return false
+	}
+	if a.cfg.Sync == nil {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, syncTime)
+	defer cancel()
+	return a.cfg.Sync(ctx) == nil
 }
 
 // await returns when the state or a worker has moved, and at least every
@@ -155,12 +177,25 @@ func (a *Agent) reconcile(ctx context.Context, snap *state.Snapshot) {
 			}
 		}
 	}
-	if !a.cfg.Fresh() {
+	a.endUnknown(ctx, known)
+}
+
+// endUnknown ends what runs here and is not in the state, if the state is
+// certainly not older than what runs.
+func (a *Agent) endUnknown(ctx context.Context, known map[string]bool) {
+	var unknown []string
+	for id := range a.workers {
+		if !known[id] {
+			unknown = append(unknown, id)
+		}
+	}
+	if len(unknown) == 0 || !a.synced(ctx) {
 		return
 	}
-	for id, w := range a.workers {
-		if !known[id] {
-			w.stop("the cluster does not know the task any more")
+	snap := a.cfg.Store.Snapshot()
+	for _, id := range unknown {
+		if t := state.Tasks.Get(snap, id); t == nil || t.Node != a.cfg.Node {
+			a.workers[id].stop("the cluster does not know the task any more")
 		}
 	}
 }

@@ -67,6 +67,7 @@ type bench struct {
 	engine *fake.Engine
 	dir    string
 	fresh  atomic.Bool
+	sync   func(context.Context) error
 	stop   func()
 }
 
@@ -92,7 +93,7 @@ func (b *bench) do(c command.Command) command.Result {
 func (b *bench) start() {
 	b.t.Helper()
 	a, err := Open(Config{Node: "n1", Name: "ms1", Addr: "127.0.0.1", Dir: b.dir, Store: b.log.store, Proposer: b.log,
-		Runtime: b.engine.Open(), Fresh: b.fresh.Load, Registry: "127.0.0.1:5000", Log: slog.New(slog.DiscardHandler)})
+		Runtime: b.engine.Open(), Fresh: b.fresh.Load, Sync: b.sync, Registry: "127.0.0.1:5000", Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -196,6 +197,29 @@ func TestRestartedAgentFindsItsContainersAndTheirExits(t *testing.T) {
 	if got := b.task("web.1").Status.State; got != model.TaskRunning {
 		t.Errorf("web.1 is %s", got)
 	}
+}
+
+// A restarted agent hears of a master before it has the master's state. What
+// it ran goes on until the state is certain.
+func TestRestartedAgentWaitsForTheStateBeforeItEndsAnything(t *testing.T) {
+	b := newBench(t)
+	b.start()
+	b.app(model.AppSpec{Image: "web:1"})
+	b.place("web.1")
+	b.state("web.1", model.TaskRunning)
+	b.stop()
+	full := b.log
+	b.log = &log{store: state.New()} // nothing known yet, but a master answers
+	b.sync = func(context.Context) error { return errors.New("not there yet") }
+	b.start()
+	time.Sleep(100 * time.Millisecond) // several rounds
+	if n := len(b.engine.IDs()); n != 1 {
+		t.Fatalf("%d containers, want 1", n)
+	}
+	b.stop()
+	b.log, b.sync = full, nil
+	b.start()
+	b.state("web.1", model.TaskRunning)
 }
 
 func TestExitWhileMastersAreDownIsReportedLater(t *testing.T) {
