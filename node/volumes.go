@@ -30,7 +30,8 @@ type volumes struct {
 	dialer   *wire.Dialer
 	alive    func(node string) bool
 	leader   func() string
-	holder   func() string // of the VIP
+	holder   func() string               // of the VIP
+	certain  func(context.Context) error // returns when the state is that of the cluster now
 	log      *slog.Logger
 
 	fenced map[string]time.Time // node id -> since when it was down when it was fenced; of run
@@ -40,7 +41,7 @@ type volumes struct {
 // them.
 func (n *Node) openVolumes(context.Context) error {
 	v := &volumes{cfg: n.cfg, store: n.store, proposer: n.proposer, dialer: n.dialer, alive: n.alive,
-		leader: n.core.leader, holder: n.vipHolder, log: n.log}
+		leader: n.core.leader, holder: n.vipHolder, certain: n.core.Linearize, log: n.log}
 	n.volumes = v
 	var err error
 	v.server, err = server.Open(n.cfg.dir("volumes"), server.Options{Log: n.log, Authorize: v.authorize})
@@ -106,6 +107,9 @@ func (v *volumes) Mount(ctx context.Context, name string) (string, error) {
 	return target, nil
 }
 
+// certainTime bounds the wait for a certain state before a sweep.
+const certainTime = 5 * time.Second
+
 // sweepEvery is how long an unused mount may stay.
 const sweepEvery = 30 * time.Second
 
@@ -117,7 +121,7 @@ func (v *volumes) run(ctx context.Context) error {
 		snap := v.store.Snapshot()
 		v.create(snap)
 		v.fence(snap)
-		v.sweep(ctx, snap)
+		v.sweep(ctx)
 		wait, cancel := context.WithTimeout(ctx, sweepEvery)
 		_ = snap.Wait(wait, state.Volumes.Name, state.Nodes.Name)
 		cancel()
@@ -159,11 +163,20 @@ func (v *volumes) fence(snap *state.Snapshot) {
 	}
 }
 
-func (v *volumes) sweep(ctx context.Context, snap *state.Snapshot) {
+// sweep unmounts what no task needs. It asks first whether the state is that
+// of the cluster now: a node that has just started may know its tasks only
+// later, and a mount taken from below a container is dead for ever.
+func (v *volumes) sweep(ctx context.Context) {
 	mounts, err := mount.List(v.stateDir())
 	if err != nil || len(mounts) == 0 {
 		return
 	}
+	ask, cancel := context.WithTimeout(ctx, certainTime)
+	defer cancel()
+	if v.certain(ask) != nil {
+		return // later
+	}
+	snap := v.store.Snapshot()
 	used := map[string]bool{}
 	for t := range state.Tasks.By(snap, "node", v.cfg.ID) {
 		rel := state.Releases.Get(snap, model.ReleaseKey(t.App, t.Release))
