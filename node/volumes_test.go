@@ -1,9 +1,18 @@
 package node
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"appliance/discovery/discoverytest"
+	"appliance/nfs/mount"
 	"appliance/node/model"
 	"appliance/raft/command"
 )
@@ -67,5 +76,38 @@ func TestVolumesAreForTheirEnvironment(t *testing.T) {
 		if err := v.authorize(tc.peer, tc.volume); (err == nil) != tc.ok {
 			t.Errorf("%s: %v", tc.name, err)
 		}
+	}
+}
+
+// A node that has just started knows its tasks later than its mounts. What
+// looks unused then is below running containers.
+func TestUnusedVolumesAreUnmountedOnlyWhenTheStateIsCertain(t *testing.T) {
+	c := discoverytest.New()
+	v := &volumes{cfg: Config{ID: "id-ms1", Run: t.TempDir()}, store: c.Store, log: slog.New(slog.DiscardHandler)}
+	if err := os.MkdirAll(v.stateDir(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	// What mount keeps of a mount; its target is not mounted, so that an
+	// unmount only forgets it.
+	target := filepath.Join(t.TempDir(), "notes")
+	h := fnv.New64a()
+	h.Write([]byte(target))
+	file := filepath.Join(v.stateDir(), fmt.Sprintf("mount-%016x.json", h.Sum64()))
+	raw, err := json.Marshal(mount.Status{Spec: mount.Spec{Volume: "notes", Target: target, StateDir: v.stateDir()}, Kind: mount.KindKernel})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	v.certain = func(context.Context) error { return errors.New("no master answers") }
+	v.sweep(t.Context())
+	if _, err := os.Stat(file); err != nil {
+		t.Fatal("unmounted by an uncertain state")
+	}
+	v.certain = func(context.Context) error { return nil }
+	v.sweep(t.Context())
+	if _, err := os.Stat(file); err == nil {
+		t.Error("an unused volume stays mounted")
 	}
 }
