@@ -166,6 +166,10 @@ func (s *sender) copy(w io.Writer) error {
 	}
 }
 
+// uploadLinger is how long a client may take to notice an answer that came
+// before the end of its upload.
+const uploadLinger = 250 * time.Millisecond
+
 // stop ends a sender that the response made superfluous, and reports whether
 // the body had gone out whole.
 func (s *sender) stop() bool {
@@ -177,10 +181,19 @@ func (s *sender) stop() bool {
 		default:
 		}
 		if !s.ended.Load() {
-			_ = s.x.body.rc.SetReadDeadline(time.Unix(1, 0)) // wakes a blocked read
+			// A client that still sends wakes the read by itself; one that has
+			// stalled is not waited for long. Cut off in the middle of a read, the
+			// connection could only be reset, and the client might lose the answer.
+			_ = s.x.body.rc.SetReadDeadline(time.Now().Add(uploadLinger))
 		}
 		s.u.Close()
 		<-s.done
+		if !s.ended.Load() {
+			// The server reads a little of the rest and then closes gently, so
+			// that a client that still sends sees the answer and not a reset.
+			// With the deadline in the past it could not.
+			_ = s.x.body.rc.SetReadDeadline(time.Now().Add(uploadLinger))
+		}
 	}
 	return s.err == nil
 }
