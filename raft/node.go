@@ -43,9 +43,6 @@ type Config struct {
 // catches up from the log. It covers the write rate times the duration of a snapshot.
 const trailingLogs = 20480
 
-// stuckLimit is how long one write of the log may take. Disks under heavy load stall for a second or two.
-const stuckLimit = 4 * time.Second
-
 // Node is a master: it votes, stores the log and applies it. Safe for concurrent use.
 type Node struct {
 	conf    Config
@@ -147,27 +144,6 @@ func (n *Node) Run(ctx context.Context) error {
 		return errors.Join(err, e)
 	case <-time.After(4 * electionTimeout):
 		return err
-	}
-}
-
-// guard ends the node if a write of the log hangs or has left raft with a wrong idea of the log. The leader's heartbeats do not need the disk, so
-// without this a leader whose disk hangs would stay leader and stop every change of the cluster.
-func (n *Node) guard(ctx context.Context) {
-	for ctx.Err() == nil {
-		sleep(ctx, electionTimeout)
-		if n.disk.watch.torn.Load() {
-			n.fail(fmt.Errorf("%w: entries were removed and those in their place not stored: this master has to start again to see what its log holds", n.disk.watch.failed()))
-			return
-		}
-		since := n.disk.watch.since.Load()
-		if since == 0 {
-			continue
-		}
-		if stuck := time.Since(time.Unix(0, since)); stuck > stuckLimit {
-			n.fail(fmt.Errorf("%w in %s: a write has been hanging for %v: this master stops so that another one leads; check the disk (dmesg, smartctl) and start it again",
-				ErrDisk, n.conf.Dir, stuck.Round(time.Millisecond)))
-			return
-		}
 	}
 }
 
