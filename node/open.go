@@ -95,6 +95,7 @@ func (n *Node) openCore(context.Context) error {
 			return err
 		}
 		n.voter, n.core = v, v
+		n.leadership.voter = v
 	} else {
 		f, err := openFollower(n.cfg, n.replica, n.dialer, n.store, n.masters.list, n.log)
 		if err != nil {

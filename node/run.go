@@ -38,30 +38,31 @@ type Node struct {
 	log     *slog.Logger
 	done    <-chan struct{} // closed when the node stops
 
-	keys     *pki.Keychain
-	ca       *pki.CA // masters only
-	store    *state.Store
-	replica  *raft.Replica
-	masters  *masters
-	dialer   *wire.Dialer
-	server   *wire.Server
-	rpc      *http.ServeMux // internal calls, on the wire port
-	core     core
-	voter    *voter // masters only
-	proposer command.Proposer
-	gossip   *gossip.Gossip
-	catalog  *discovery.Watcher
-	access   access
-	proxy    *lb.Proxy
-	receipts *receipts
-	blobs    *peer.Service
-	registry *registry.Server
-	runtime  runtime.Runtime // agents only
-	agent    *agent.Agent    // agents only
-	volumes  *volumes
-	vip      *vipRunner // ingress masters only
-	api      *api.Server
-	dialects dialects
+	keys       *pki.Keychain
+	ca         *pki.CA // masters only
+	store      *state.Store
+	replica    *raft.Replica
+	masters    *masters
+	dialer     *wire.Dialer
+	server     *wire.Server
+	rpc        *http.ServeMux // internal calls, on the wire port
+	core       core
+	voter      *voter // masters only
+	leadership leadership
+	proposer   command.Proposer
+	gossip     *gossip.Gossip
+	catalog    *discovery.Watcher
+	access     access
+	proxy      *lb.Proxy
+	receipts   *receipts
+	blobs      *peer.Service
+	registry   *registry.Server
+	runtime    runtime.Runtime // agents only
+	agent      *agent.Agent    // agents only
+	volumes    *volumes
+	vip        *vipRunner // ingress masters only
+	api        *api.Server
+	dialects   dialects
 
 	parts []part // what Run runs, in the order of start
 }

@@ -55,6 +55,7 @@ type Node struct {
 	slots   chan struct{} // proposals in raft
 	reads   readBatch
 	lead    *lead
+	fitness fitness
 
 	transferSince atomic.Int64 // first refusal because of a leadership transfer, Unix nanoseconds
 	fatal         chan error
@@ -227,7 +228,8 @@ type Stats struct {
 	LastWrite   time.Duration `json:"last_write_ns"`   // how long the last durable write took
 	WriteStuck  time.Duration `json:"write_stuck_ns"`  // how long the write in progress has been going on
 	DiskError   string        `json:"disk_error,omitempty"`
-	Pending     int           `json:"pending"` // proposals waiting for their outcome
+	Pending     int           `json:"pending"`         // proposals waiting for their outcome
+	Unfit       []string      `json:"unfit,omitempty"` // why this node should not lead
 }
 
 // Stats returns the health now.
@@ -237,7 +239,7 @@ func (n *Node) Stats() Stats {
 	s := Stats{
 		State: raw["state"], Term: num("term"), Last: num("last_log_index"), Commit: num("commit_index"),
 		Applied: n.replica.Applied(), Snapshot: num("last_snapshot_index"),
-		LastWrite: time.Duration(n.disk.watch.last.Load()), Pending: len(n.slots), LastContact: -1,
+		LastWrite: time.Duration(n.disk.watch.last.Load()), Pending: len(n.slots), LastContact: -1, Unfit: n.fitness.list(),
 	}
 	if n.IsLeader() {
 		s.LastContact = 0
