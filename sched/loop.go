@@ -43,6 +43,8 @@ type Loop struct {
 	Self     string        // id of this node, which is alive by definition
 	NewID    func() string // short unique ids
 	Log      *slog.Logger
+	// Now is the clock of decisions and of what is written; nil: time.Now.
+	Now func() time.Time
 
 	Liveness  Liveness      // nil: every node is alive
 	DeadAfter time.Duration // 0: DefaultDeadAfter
@@ -65,7 +67,10 @@ type term struct {
 // Run works until ctx ends, whose error it returns. The caller starts it when
 // this node becomes the leader and ends ctx when it no longer is.
 func (l *Loop) Run(ctx context.Context) error {
-	t := &term{Loop: l, started: time.Now(), deadAfter: l.DeadAfter, measured: map[string]bool{}, volumes: newVolumes(l)}
+	if l.Now == nil {
+		l.Now = time.Now
+	}
+	t := &term{Loop: l, started: l.Now(), deadAfter: l.DeadAfter, measured: map[string]bool{}, volumes: newVolumes(l)}
 	if t.deadAfter == 0 {
 		t.deadAfter = DefaultDeadAfter
 	}
@@ -79,7 +84,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		}
 		if err != nil {
 			l.Log.Warn("a scheduling round was cut short", "err", err)
-			next = time.Now().Add(retryTime)
+			next = t.Now().Add(retryTime)
 			snap = l.Store.Snapshot() // what was committed needs no waking up
 		}
 		if err := t.sleep(ctx, snap, opinions, next); err != nil {
@@ -98,11 +103,12 @@ func (t *term) opinions() <-chan struct{} {
 
 // sleep waits for a change of what the loop looks at, or for next.
 func (t *term) sleep(ctx context.Context, snap *state.Snapshot, opinions <-chan struct{}, next time.Time) error {
-	limit := earlier(time.Now().Add(sweepTime), next)
+	now := t.Now()
+	limit := earlier(now.Add(sweepTime), next)
 	if t.Liveness != nil && opinions == nil {
-		limit = earlier(limit, time.Now().Add(livenessTime))
+		limit = earlier(limit, now.Add(livenessTime))
 	}
-	wait, cancel := context.WithDeadline(ctx, limit)
+	wait, cancel := context.WithTimeout(ctx, limit.Sub(now))
 	defer cancel()
 	stop := t.cancelOn(wait, cancel, opinions, t.volumes.changed)
 	defer stop()
@@ -147,14 +153,14 @@ func earlier(a, b time.Time) time.Time {
 // round looks at everything once: nodes, apps, leftovers; then it places what
 // waits, on a view that has the new tasks.
 func (t *term) round(ctx context.Context, snap *state.Snapshot) (next time.Time, err error) {
-	commands, next := t.wishes(snap, time.Now())
+	commands, next := t.wishes(snap, t.Now())
 	if len(commands) > 0 {
 		if err := t.propose(ctx, commands); err != nil {
 			return next, err
 		}
 		snap = t.Store.Snapshot()
 	}
-	retry, err := t.match(ctx, snap, time.Now())
+	retry, err := t.match(ctx, snap, t.Now())
 	return earlier(next, retry), err
 }
 

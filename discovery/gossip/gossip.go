@@ -66,6 +66,9 @@ type Config struct {
 	// called from Run; may be nil.
 	Seeds func() []string
 	Log   *slog.Logger
+
+	// Transport replaces the sockets; nil except in simulations.
+	Transport Transport
 }
 
 // Member is a node that gossip has met.
@@ -136,6 +139,9 @@ func (g *Gossip) memberlistConfig(raw []byte) *memberlist.Config {
 	c.TCPTimeout = streamTime
 	c.Delegate, c.Events, c.Conflict = delegate{raw}, events{g}, events{g}
 	c.Logger = log.New(logWriter{g.cfg.Log}, "", 0)
+	if g.cfg.Transport != nil {
+		c.Transport = g.cfg.Transport
+	}
 	return c
 }
 

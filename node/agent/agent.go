@@ -29,8 +29,8 @@ type Volumes interface {
 	Mount(ctx context.Context, name string) (dir string, err error)
 }
 
-// Config is what an Agent needs. All fields but Volumes and Nameservers are
-// required.
+// Config is what an Agent needs. All fields but Volumes, Nameservers and Now
+// are required.
 type Config struct {
 	Node     string // node id
 	Name     string // node name
@@ -50,6 +50,8 @@ type Config struct {
 	// registry are pulled, "127.0.0.1:5000".
 	Registry    string
 	Nameservers []string // for containers; none: the node's own
+	// Now is the clock of what is reported; nil: time.Now.
+	Now func() time.Time
 	Log         *slog.Logger
 }
 
@@ -68,6 +70,9 @@ type Agent struct {
 func Open(cfg Config) (*Agent, error) {
 	if err := os.MkdirAll(filepath.Join(cfg.Dir, "tasks"), 0o700); err != nil {
 		return nil, err
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
 	}
 	checks, err := openCheckpoints(filepath.Join(cfg.Dir, "tasks.db"))
 	if err != nil {

@@ -25,7 +25,7 @@ type worker struct {
 	eng  engine
 	log  *slog.Logger
 
-	mu     sync.Mutex
+	saving chan struct{} // holds a value while the status changes: that lasts until it is on disk
 	status model.TaskStatus
 
 	stopOnce sync.Once
@@ -48,7 +48,7 @@ type engine interface {
 }
 
 func newWorker(a *Agent, t model.Task, spec model.AppSpec, cp *checkpoint) *worker {
-	w := &worker{a: a, task: t, spec: spec, status: t.Status, stopped: make(chan struct{}),
+	w := &worker{a: a, task: t, spec: spec, status: t.Status, stopped: make(chan struct{}), saving: make(chan struct{}, 1),
 		log: a.cfg.Log.With("task", t.ID)}
 	if cp != nil {
 		w.status = cp.Status
@@ -129,7 +129,7 @@ func (w *worker) bringUp(ctx context.Context) bool {
 		return false
 	}
 	w.set(func(st *model.TaskStatus) {
-		st.State, st.StartedAt, st.Message = model.TaskRunning, time.Now(), ""
+		st.State, st.StartedAt, st.Message = model.TaskRunning, w.a.cfg.Now(), ""
 		st.IP = w.eng.ip(ctx)
 	})
 	return true
@@ -246,7 +246,7 @@ func (w *worker) setHealth(healthy bool, why string) {
 	w.set(func(st *model.TaskStatus) {
 		st.Healthy, st.Message = &healthy, why
 		if healthy && st.ReadyAt.IsZero() {
-			st.ReadyAt = time.Now()
+			st.ReadyAt = w.a.cfg.Now()
 		}
 	})
 }
@@ -288,11 +288,11 @@ func (w *worker) finish(state model.TaskState, why string, code *int) {
 // set changes the status, makes it durable and reports it, in that order: a
 // restarted agent never tells less than it has told.
 func (w *worker) set(change func(*model.TaskStatus)) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.saving <- struct{}{}
+	defer func() { <-w.saving }()
 	st := w.status
 	change(&st)
-	st.Seq, st.At, st.UUID = st.Seq+1, time.Now(), newUUID()
+	st.Seq, st.At, st.UUID = st.Seq+1, w.a.cfg.Now(), newUUID()
 	st.Container = containerID(w.task.ID)
 	if st.State != w.status.State || st.State.Terminal() {
 		w.log.Info("task", "state", st.State, "why", st.Message)
