@@ -52,7 +52,7 @@ type Config struct {
 	Nameservers []string // for containers; none: the node's own
 	// Now is the clock of what is reported; nil: time.Now.
 	Now func() time.Time
-	Log         *slog.Logger
+	Log *slog.Logger
 }
 
 // Agent runs the tasks of one node.
