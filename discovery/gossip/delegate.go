@@ -9,14 +9,20 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// delegate hands out this node's meta; there is no other traffic of ours.
-type delegate struct{ meta []byte }
+// delegate hands out this node's meta and carries the rows of the reachability
+// matrix. NotifyMsg may not keep its argument, and does not: rows are decoded.
+type delegate struct {
+	meta  []byte
+	reach *reach
+}
 
-func (d delegate) NodeMeta(int) []byte           { return d.meta }
-func (delegate) NotifyMsg([]byte)                {}
-func (delegate) GetBroadcasts(int, int) [][]byte { return nil }
-func (delegate) LocalState(bool) []byte          { return nil }
-func (delegate) MergeRemoteState([]byte, bool)   {}
+func (d delegate) NodeMeta(int) []byte  { return d.meta }
+func (d delegate) NotifyMsg(msg []byte) { d.reach.receive(msg, time.Now()) }
+func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
+	return d.reach.queue.GetBroadcasts(overhead, limit)
+}
+func (d delegate) LocalState(bool) []byte              { return d.reach.exchange(time.Now()) }
+func (d delegate) MergeRemoteState(raw []byte, _ bool) { d.reach.merge(raw, time.Now()) }
 
 // events receives memberlist's news. Its calls hold memberlist's lock, so they
 // only note and return.

@@ -99,6 +99,7 @@ type Gossip struct {
 	members  map[string]Member
 	changed  chan struct{}
 	conflict conflict
+	reach    *reach
 
 	closing sync.Mutex // memberlist panics when told to leave after it was closed
 	closed  bool
@@ -114,6 +115,7 @@ func New(cfg Config) (*Gossip, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	g := &Gossip{cfg: cfg, members: map[string]Member{}, changed: make(chan struct{})}
+	g.reach = newReach(cfg.ID, g.size)
 	raw, err := json.Marshal(meta{Name: cfg.Name, Role: cfg.Role, Version: cfg.Version})
 	if err != nil || len(raw) > memberlist.MetaMaxSize {
 		return nil, fmt.Errorf("gossip: name, role and version need %d bytes, %d are allowed: choose a shorter node name", len(raw), memberlist.MetaMaxSize)
@@ -137,7 +139,7 @@ func (g *Gossip) memberlistConfig(raw []byte) *memberlist.Config {
 	c.DeadNodeReclaimTime = reclaimTime
 	c.PushPullInterval = pushPull
 	c.TCPTimeout = streamTime
-	c.Delegate, c.Events, c.Conflict = delegate{raw}, events{g}, events{g}
+	c.Delegate, c.Events, c.Conflict = delegate{raw, g.reach}, events{g}, events{g}
 	c.Logger = log.New(logWriter{g.cfg.Log}, "", 0)
 	if g.cfg.Transport != nil {
 		c.Transport = g.cfg.Transport
@@ -270,6 +272,13 @@ func (g *Gossip) Changed() <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.changed
+}
+
+// size is the number of nodes that were met.
+func (g *Gossip) size() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.members)
 }
 
 func (g *Gossip) put(n *memberlist.Node, alive bool) {
