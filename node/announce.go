@@ -43,7 +43,7 @@ func pause(ctx context.Context, d time.Duration) {
 // self is this node as the cluster should know it.
 func (n *Node) self(ctx context.Context) model.Node {
 	out := model.Node{ID: n.cfg.ID, Name: n.cfg.Name, Role: n.cfg.Role, Addr: n.cfg.Advertise, Attributes: n.cfg.Attributes,
-		Version: n.version, Ingress: n.cfg.Ingress, StartedAt: time.Now().UTC()}
+		Version: n.version, Level: command.Speaks, Ingress: n.cfg.Ingress, StartedAt: time.Now().UTC()}
 	if n.runtime != nil {
 		out.Capacity = capacity(n.cfg)
 		out.PortRange = [2]int{31000, 32000} // as Mesos agents offer

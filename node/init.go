@@ -57,7 +57,7 @@ func Init(c Config, o InitOptions) (Founded, error) {
 		return f, err
 	}
 	f = Founded{Cluster: o.Cluster, ID: ca.Cluster, Name: c.Name, Address: c.wireAddr(), CADigest: fmt.Sprintf("sha256:%x", ca.Digest()), Join: map[string]string{}, Expires: now.Add(o.TokenTTL)}
-	birth := command.InitCluster{Cluster: model.Cluster{ID: ca.Cluster, Name: o.Cluster, CreatedAt: now, CACert: ca.CertPEM(), VIP: c.VIP, Domain: c.Domain}}
+	birth := command.InitCluster{Cluster: model.Cluster{ID: ca.Cluster, Name: o.Cluster, CreatedAt: now, CACert: ca.CertPEM(), VIP: c.VIP, Domain: c.Domain, Level: command.Speaks}}
 	for _, role := range []model.Role{model.RoleMaster, model.RoleAgent} {
 		tok, err := pki.NewToken(rand.Reader, role, ca.Digest())
 		if err != nil {

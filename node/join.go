@@ -29,6 +29,7 @@ type joinRequest struct {
 	Role       model.Role        `json:"role"`
 	Addr       string            `json:"addr"`
 	Attributes map[string]string `json:"attributes,omitempty"`
+	Level      int               `json:"level,omitempty"` // protocol level that the machine's binary speaks
 }
 
 // joinAnswer is what makes the machine a node.
@@ -80,7 +81,7 @@ func Join(ctx context.Context, c Config, token, addr string) (Joined, error) {
 		return out, err
 	}
 	ans, err := askToJoin(ctx, wire.JoinClient(&tok, nil, nil), withPort(addr), joinRequest{
-		Token: token, CSR: req.CSR, Name: c.Name, Role: c.Role, Addr: c.Advertise, Attributes: c.Attributes})
+		Token: token, CSR: req.CSR, Name: c.Name, Role: c.Role, Addr: c.Advertise, Attributes: c.Attributes, Level: command.Speaks})
 	if err != nil {
 		return out, err
 	}
@@ -234,7 +235,7 @@ func (a *admission) join(ctx context.Context, req joinRequest) (joinAnswer, erro
 	}
 	// A node that has joined but never started counts as down, so that a
 	// join whose answer was lost may be repeated.
-	n := model.Node{ID: newID(), Name: req.Name, Role: req.Role, Addr: req.Addr, Attributes: req.Attributes,
+	n := model.Node{ID: newID(), Name: req.Name, Role: req.Role, Addr: req.Addr, Attributes: req.Attributes, Level: req.Level,
 		JoinedAt: now, Status: model.NodeDown, StatusSince: now, StatusWhy: "has joined and not started yet"}
 	chain, err := issue(a.ca, now, req.CSR, n.ID, n.Name, n.Role, n.Addr)
 	if err != nil {

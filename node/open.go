@@ -36,6 +36,9 @@ func (n *Node) openData(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := checkLevel(n.cfg); err != nil {
+		return err
+	}
 	n.part("data directory", func(ctx context.Context) error {
 		defer lock.Close()
 		<-ctx.Done()
@@ -104,7 +107,7 @@ func (n *Node) openCore(context.Context) error {
 		n.core = f
 	}
 	n.part("log", n.core.Run)
-	n.proposer = auditor{proposer{n.core}, n.cfg.ID}
+	n.proposer = auditor{levelGate{proposer{n.core}, n.store}, n.cfg.ID}
 	return nil
 }
 
@@ -230,7 +233,7 @@ func (n *Node) openAgent(ctx context.Context) error {
 func (n *Node) openAPI(context.Context) error {
 	admission := &api.Admission{Next: n.proposer, Store: n.store, Registry: registryAddr, Admit: sched.Admit}
 	n.api = &api.Server{Store: n.store, Proposer: admission, Cluster: apiCluster{n},
-		Images: imageLabels{imageIndex{n.store, n.proposer}, n.blobs}, Authorize: n.access.API, Version: n.version, Term: n.term, Log: n.log}
+		Images: imageLabels{imageIndex{n.store, n.proposer}, n.blobs}, Authorize: n.access.API, Version: n.version, Upgrade: upgrade{n}, Term: n.term, Log: n.log}
 	sock := filepath.Join(n.cfg.Run, "api.sock")
 	if err := os.Remove(sock); err != nil && !os.IsNotExist(err) {
 		return err

@@ -122,6 +122,7 @@ func (n *Node) open(ctx context.Context) error {
 		{"data directory", n.openData},
 		{"identity", n.openIdentity},
 		{"log", n.openCore}, // before anything that reads the state
+		{"protocol level", n.openVersions},
 		{"gossip", n.openGossip},
 		{"catalog", n.openCatalog},
 		{"registry", n.openRegistry},

@@ -63,6 +63,7 @@ type Server struct {
 	Images    Images
 	Authorize Authorize
 	Version   string
+	Upgrade   Upgrader      // nil: no such routes
 	Term      func() uint64 // of the last applied entry; nil says 0
 	Log       *slog.Logger
 	mux       *http.ServeMux
@@ -112,6 +113,7 @@ func (s *Server) Handler() http.Handler {
 	s.raw("DELETE", "/volumes/{name}", operator, s.removeVolume)
 	s.raw("GET", "/audit", Need{Operator: true}, s.audit)
 	s.snapshotRoutes()
+	s.upgradeRoutes()
 	s.mux.HandleFunc(Prefix+"/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, model.Errorf(model.CodeNotFound, "there is no %s %s", r.Method, r.URL.Path).Try("see appliance help for what there is"))
 	})

@@ -21,7 +21,13 @@ type Cluster struct {
 	Leader string `json:"leader,omitempty"`
 	// Domain is the suffix under which app host names are also answered.
 	Domain string `json:"domain,omitempty"`
+	// Level is the protocol level that all nodes speak; 0 means 1. Written by
+	// init and by RaiseLevel.
+	Level int `json:"level,omitempty"`
 }
+
+// Protocol is the protocol level of the cluster's log, at least 1.
+func (c *Cluster) Protocol() int { return max(1, c.Level) }
 
 // Role is what a node does: a master votes and schedules, an agent runs tasks.
 type Role string
@@ -53,15 +59,20 @@ type Node struct {
 	PortRange  [2]int            `json:"portRange"` // host ports for tasks, inclusive
 	Runtime    string            `json:"runtime,omitempty"`
 	Version    string            `json:"version,omitempty"`
-	Ingress    bool              `json:"ingress,omitempty"`
-	JoinedAt   time.Time         `json:"joinedAt"`
-	StartedAt  time.Time         `json:"startedAt"`
+	// Level is the protocol level that the node's binary speaks; 0 means 1.
+	Level     int       `json:"level,omitempty"`
+	Ingress   bool      `json:"ingress,omitempty"`
+	JoinedAt  time.Time `json:"joinedAt"`
+	StartedAt time.Time `json:"startedAt"`
 
 	Status      NodeStatus `json:"status"`
 	StatusSince time.Time  `json:"statusSince"`
 	StatusWhy   string     `json:"statusWhy,omitempty"`
 	Drain       bool       `json:"drain,omitempty"`
 }
+
+// Speaks is the protocol level of the node's binary, at least 1.
+func (n *Node) Speaks() int { return max(1, n.Level) }
 
 // Runs reports whether new tasks may be placed on the node.
 func (n *Node) Runs() bool { return n.Role == RoleAgent && n.Status == NodeReady && !n.Drain }

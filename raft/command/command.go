@@ -84,6 +84,13 @@ func Decode(b []byte) (Command, error) {
 	if err := read(b[3:]); err != nil {
 		return nil, fmt.Errorf("log entry of kind %d: %w", k, err)
 	}
+	inner := c
+	if a, ok := c.(*Audited); ok {
+		inner = a.Inner
+	}
+	if err := understood(inner); err != nil {
+		return nil, err
+	}
 	return c, nil
 }
 

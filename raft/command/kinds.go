@@ -1,7 +1,7 @@
 package command
 
 // all lists every command of the log. Numbers are given once and for ever.
-var all = []Command{
+var all = append([]Command{
 	(*InitCluster)(nil), (*RegisterNode)(nil), (*UpdateNode)(nil), (*SetNodeStatus)(nil), (*SetNodeDrain)(nil), (*RemoveNode)(nil),
 	(*PutJoinToken)(nil), (*DeleteJoinToken)(nil), (*PutAPIToken)(nil), (*DeleteAPIToken)(nil),
 	(*PutEnvironment)(nil), (*DeleteEnvironment)(nil), (*PutSecret)(nil), (*DeleteSecret)(nil),
@@ -14,7 +14,8 @@ var all = []Command{
 	(*PutManifest)(nil), (*DeleteManifest)(nil), (*DeleteTag)(nil),
 	(*KVTxn)(nil), (*PutSession)(nil), (*DestroySession)(nil), (*RenewSession)(nil),
 	(*RegisterService)(nil), (*DeregisterService)(nil), (*UpdateCheck)(nil), (*DeregisterCheck)(nil),
-}
+	(*RaiseLevel)(nil),
+}, future...)
 
 func (*InitCluster) kind() kind     { return 1 }
 func (*RegisterNode) kind() kind    { return 2 }
@@ -40,6 +41,7 @@ func (*SetLeader) kind() kind         { return 20 }
 func (*Audited) kind() kind           { return 21 }
 func (*StageRestore) kind() kind      { return 22 }
 func (*EndRestore) kind() kind        { return 23 }
+func (*RaiseLevel) kind() kind        { return 24 }
 
 func (*CreateRelease) kind() kind { return 30 }
 func (*ScaleApp) kind() kind      { return 31 }

@@ -24,6 +24,9 @@ type Registered struct {
 
 func (c *RegisterNode) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 	s := &tx.Snapshot
+	if refusal := welcome(s, &c.Node); refusal != nil {
+		return nil, refusal
+	}
 	var token *model.JoinToken
 	if c.Token != "" {
 		var refusal *model.Error
@@ -91,6 +94,9 @@ func (c *UpdateNode) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 		return nil, unknownNode(c.Node.ID)
 	}
 	n := c.Node
+	if refusal := welcome(&tx.Snapshot, &n); refusal != nil {
+		return nil, refusal
+	}
 	n.Name, n.Role, n.JoinedAt, n.Drain = old.Name, old.Role, old.JoinedAt, old.Drain
 	n.Status, n.StatusSince = model.NodeReady, old.StatusSince
 	if old.Status != model.NodeReady {

@@ -128,7 +128,7 @@ func restoreCluster(tx *state.Tx, index uint64, from *state.Snapshot) {
 			continue
 		}
 		next := *then
-		next.CACert, next.Leader, next.VIPHolder = now.CACert, now.Leader, now.VIPHolder
+		next.CACert, next.Leader, next.VIPHolder, next.Level = now.CACert, now.Leader, now.VIPHolder, now.Level
 		state.Clusters.Put(tx, index, &next)
 	}
 }
