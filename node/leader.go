@@ -140,24 +140,20 @@ func (n *Node) spread(ctx context.Context) {
 	if !n.holdsVIP(spreadAfter) {
 		return
 	}
-	servers, err := n.voter.Servers()
+	to, err := n.voter.Successor(ctx)
 	if err != nil {
 		return
 	}
-	for _, s := range servers {
-		alive, since := n.gossip.Alive(s.ID)
-		if !s.Voter || s.ID == n.cfg.ID || !alive || time.Since(since) < spreadAfter {
-			continue
-		}
-		try, cancel := context.WithTimeout(ctx, spreadAfter)
-		defer cancel()
-		err := n.voter.TransferLeadership(try, s.ID, s.Addr)
-		if ctx.Err() != nil {
-			err = nil // our own term has ended: that is what we wanted
-		}
-		n.note("leadership moves away from the VIP", n.cfg.Name, err)
+	if alive, since := n.gossip.Alive(to.ID); !alive || time.Since(since) < spreadAfter {
 		return
 	}
+	try, cancel := context.WithTimeout(ctx, spreadAfter)
+	defer cancel()
+	err = n.voter.TransferLeadership(try, to.ID, to.Addr)
+	if ctx.Err() != nil {
+		err = nil // our own term has ended: that is what we wanted
+	}
+	n.note("leadership moves away from the VIP", n.cfg.Name, err)
 }
 
 func (n *Node) note(what, who string, err error) {

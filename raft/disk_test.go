@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -31,6 +30,7 @@ func full(t *testing.T, size string) string {
 }
 
 func TestFullDiskIsAClearErrorAndHeals(t *testing.T) {
+	t.Parallel()
 	c := rafttest.New(t, 1)
 	m := c.Members[0]
 	m.Dir = full(t, "150m")
@@ -73,24 +73,28 @@ func TestFullDiskIsAClearErrorAndHeals(t *testing.T) {
 
 // The leader's disk hangs: it must not lead on, since its heartbeats do not need the disk.
 func TestHungDiskEndsTheLeader(t *testing.T) {
-	var hung atomic.Pointer[string]
+	t.Parallel()
 	free := make(chan struct{})
-	raft.SetBeforeWrite(func(dir string) {
-		if p := hung.Load(); p != nil && strings.HasPrefix(dir, *p) {
-			<-free
-		}
-	})
-	t.Cleanup(func() { raft.SetBeforeWrite(nil) })
 	c := rafttest.New(t, 3).Up()
 	rafttest.Put(t, c.Members[0].Node, "before")
 	lead, other := c.Leader(), c.Follower()
-	hung.Store(&lead.Dir)
+	raft.Stall(lead.Dir, func() { <-free })
+	t.Cleanup(func() { raft.Stall(lead.Dir, nil) })
 	done := make(chan error, 1)
 	go func() {
 		_, _, err := other.Node.Propose(t.Context(), []byte("during"))
 		done <- err
 	}()
-	err := lead.Wait() // here the process would end
+	ended := make(chan error, 1)
+	go func() { ended <- lead.Wait() }()
+	anotherLeads(t, c, lead)
+	select {
+	case err := <-ended:
+		t.Errorf("the process ended before another node led: %v", err)
+		ended <- err
+	default:
+	}
+	err := <-ended // here the process would end
 	if !errors.Is(err, raft.ErrDisk) || !strings.Contains(err.Error(), "hanging") {
 		t.Errorf("run ended with %v", err)
 	}

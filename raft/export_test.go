@@ -1,4 +1,30 @@
 package raft
 
-// SetBeforeWrite makes every write of a log call fn with its directory first. Set it before Open.
-func SetBeforeWrite(fn func(dir string)) { beforeWrite = fn }
+import (
+	"strings"
+	"sync"
+)
+
+// stalls holds what tests do before each write below a directory. The hook is set before any node opens,
+// so that tests with stalls may run side by side.
+var stalls sync.Map
+
+func init() {
+	beforeWrite = func(dir string) {
+		stalls.Range(func(below, fn any) bool {
+			if strings.HasPrefix(dir, below.(string)) {
+				fn.(func())()
+			}
+			return true
+		})
+	}
+}
+
+// Stall makes every write below dir call fn first; nil ends that.
+func Stall(dir string, fn func()) {
+	if fn == nil {
+		stalls.Delete(dir)
+		return
+	}
+	stalls.Store(dir, fn)
+}

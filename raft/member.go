@@ -206,7 +206,14 @@ func (n *Node) handOver() {
 	}
 	ctx, cancel := context.WithTimeout(n.ctx, 4*electionTimeout)
 	defer cancel()
-	if err := n.TransferLeadership(ctx, "", ""); err != nil {
+	to, err := n.successor(ctx)
+	if errors.Is(err, errDeposed) {
+		return
+	}
+	if err != nil {
+		n.log.Debug("no successor stands out", "err", err) // raft chooses one
+	}
+	if err := n.TransferLeadership(ctx, to.ID, to.Addr); err != nil {
 		n.log.Warn("leadership not handed over: the others elect after a pause", "err", err)
 	}
 }

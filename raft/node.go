@@ -119,6 +119,8 @@ func (n *Node) Run(ctx context.Context) error {
 	go func() {
 		var wg sync.WaitGroup
 		wg.Go(func() { n.guard(hooks) })
+		wg.Go(func() { n.yield(hooks) })
+		go n.probe(hooks) // not waited for: it hangs as long as the disk does
 		n.lead.run(hooks)
 		wg.Wait()
 		close(done)

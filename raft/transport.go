@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	hclog "github.com/hashicorp/go-hclog"
@@ -45,6 +46,18 @@ type transport struct {
 	*hraft.NetworkTransport
 	mu   sync.Mutex
 	open map[*pipeline]bool
+
+	silent atomic.Bool // ask for no votes: others should stand for election first
+}
+
+// RequestPreVote implements hraft.WithPreVote. A silent node counts itself as refused, so it stays in its
+// term, knows no leader, and is free to vote for those who ask.
+func (t *transport) RequestPreVote(id hraft.ServerID, target hraft.ServerAddress, args *hraft.RequestPreVoteRequest, resp *hraft.RequestPreVoteResponse) error {
+	if t.silent.Load() {
+		resp.Term = args.Term
+		return nil
+	}
+	return t.NetworkTransport.RequestPreVote(id, target, args, resp)
 }
 
 type pipeline struct {

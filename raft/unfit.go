@@ -1,10 +1,26 @@
 package raft
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+
+	hraft "github.com/hashicorp/raft"
+)
+
+const (
+	// patience is how long a node that should not lead lets others stand for election before it does itself.
+	patience = 3 * time.Second
+	// yieldWait bounds the question to the others, and then the wait for the new leader.
+	yieldWait = time.Second
+	// firstPause and longestPause part the attempts to hand leadership over: moves are rare.
+	firstPause   = time.Second
+	longestPause = 30 * time.Second
 )
 
 // fitness holds the reasons why a node should not lead. Safe for concurrent use.
@@ -46,4 +62,107 @@ func (n *Node) Unfit(reason string, bad bool) {
 	if n.fitness.set(reason, bad, time.Now()) {
 		n.log.Info("fitness to lead the cluster", "reason", reason, "bad", bad)
 	}
+}
+
+// yield hands leadership over while this node should not lead, and judges the disk.
+func (n *Node) yield(ctx context.Context) {
+	var slow, next, leaderless time.Time
+	pause := firstPause
+	for ctx.Err() == nil {
+		sleep(ctx, watchEvery)
+		now := time.Now()
+		n.judgeDisk(now, &slow)
+		if _, addr := n.Leader(); addr != "" {
+			leaderless = time.Time{}
+		} else if leaderless.IsZero() {
+			leaderless = now
+		}
+		reasons := n.fitness.list()
+		n.trans.silent.Store(len(reasons) > 0 && (leaderless.IsZero() || now.Sub(leaderless) < patience))
+		switch {
+		case len(reasons) == 0:
+			pause, next = firstPause, now
+		case n.IsLeader() && !now.Before(next):
+			n.yieldOnce(ctx, strings.Join(reasons, ", "))
+			pause, next = min(2*pause, longestPause), time.Now().Add(pause)
+		}
+	}
+}
+
+func (n *Node) yieldOnce(ctx context.Context, why string) {
+	ctx, cancel := context.WithTimeout(ctx, 2*yieldWait)
+	defer cancel()
+	to, err := n.successor(ctx)
+	switch {
+	case errors.Is(err, errDeposed):
+		return
+	case err == nil:
+		err = n.callElection(ctx, to)
+	}
+	if err != nil {
+		n.log.Warn("this node should not lead and found nobody who can", "why", why, "err", err)
+		return
+	}
+	n.log.Info("leadership handed over", "to", to.ID, "why", why)
+}
+
+// errDeposed says that another node leads already.
+var errDeposed = errors.New("another node leads")
+
+// Successor finds the voter that is fit to lead in this node's place and has most of the log. It asks
+// all of them, for at most a second.
+func (n *Node) Successor(ctx context.Context) (Server, error) { return n.successor(ctx) }
+
+func (n *Node) successor(ctx context.Context) (Server, error) {
+	servers, err := n.Servers()
+	if err != nil {
+		return Server{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, yieldWait)
+	defer cancel()
+	term, last := n.raft.CurrentTerm(), n.raft.LastIndex()
+	answers := make([]statusReply, len(servers))
+	var wg sync.WaitGroup
+	for i, s := range servers {
+		if s.Voter && s.ID != n.conf.ID {
+			wg.Go(func() { answers[i], _ = n.rpc.status(ctx, s.Addr) }) // silence is an answer
+		}
+	}
+	wg.Wait()
+	best := -1
+	for i, st := range answers {
+		if st.Term > term && st.State == hraft.Leader.String() {
+			return Server{}, errDeposed
+		}
+		fit := st.ID == servers[i].ID && st.State == hraft.Follower.String() && len(st.Unfit) == 0 && st.Last+catchUpSlack >= last
+		if fit && (best < 0 || st.Last > answers[best].Last) {
+			best = i
+		}
+	}
+	if best < 0 {
+		return Server{}, errors.New("no other voter answers, is well and has the whole log")
+	}
+	return servers[best], nil
+}
+
+// callElection asks a voter to stand for election now. Unlike a transfer of leadership it does not need
+// this node's raft, which may hang in a write, and cannot leave it wedged (hashicorp/raft issue 696); the
+// price is that changes under way are tried again at the new leader.
+func (n *Node) callElection(ctx context.Context, to Server) error {
+	req := &hraft.TimeoutNowRequest{RPCHeader: hraft.RPCHeader{
+		ProtocolVersion: hraft.ProtocolVersionMax, ID: []byte(n.conf.ID), Addr: []byte(n.conf.Addr)}}
+	var resp hraft.TimeoutNowResponse
+	if err := n.trans.TimeoutNow(hraft.ServerID(to.ID), hraft.ServerAddress(to.Addr), req, &resp); err != nil {
+		return err
+	}
+	for ctx.Err() == nil {
+		if st, err := n.rpc.status(ctx, to.Addr); err == nil && st.State == hraft.Leader.String() {
+			return nil
+		}
+		if id, addr := n.Leader(); addr != "" && id != n.conf.ID {
+			return nil
+		}
+		sleep(ctx, 20*time.Millisecond)
+	}
+	return fmt.Errorf("%s was asked to lead and does not", to.ID)
 }

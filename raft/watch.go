@@ -11,8 +11,33 @@ import (
 	hraft "github.com/hashicorp/raft"
 )
 
-// stuckLimit is how long one write of the log may take. Disks under heavy load stall for a second or two.
-const stuckLimit = 4 * time.Second
+const (
+	// stuckLimit is how long one write of the log may take. Disks under heavy load stall for a second or two.
+	stuckLimit = 4 * time.Second
+	// yieldStuck is how long a write may hang before others are asked to lead. With the election after it
+	// a new leader is there well before the process ends.
+	yieldStuck = 2 * time.Second
+	// slowWrite is the median of the writes of slowWindow from which on a disk is too slow to lead.
+	slowWrite  = 200 * time.Millisecond
+	slowWindow = 2 * time.Second
+	// slowSettle is how long a disk must have been fast again.
+	slowSettle = 5 * time.Second
+	// watchEvery is how often the disk is judged.
+	watchEvery = 250 * time.Millisecond
+	// probeEvery is how long a disk may be idle before a write tries it.
+	probeEvery = time.Second
+	// minSpace is the free space below which a disk counts as full: the log's segments are allocated ahead,
+	// so that its writes would fail only much later, and snapshots at once.
+	minSpace = 4 << 20
+)
+
+// Why a node should not lead because of its disk.
+const (
+	unfitSlow = "its disk is slow"
+	unfitFull = "its disk is full"
+	unfitFail = "its disk refuses writes"
+	unfitHung = "its disk hangs"
+)
 
 // beforeWrite lets tests stall a disk; nil in production.
 var beforeWrite func(dir string)
@@ -24,6 +49,10 @@ type diskLog struct {
 	last    atomic.Int64 // duration of the last write in nanoseconds
 	since   atomic.Int64 // start of the write in progress, Unix nanoseconds, 0 if none
 	failure atomic.Pointer[DiskError]
+	recent  durations
+
+	probing atomic.Int64 // start of the probe in progress, like since
+	little  atomic.Bool  // less than minSpace is left
 
 	shortened atomic.Bool // the end was deleted and nothing stored since
 	torn      atomic.Bool // and then storing failed
@@ -45,14 +74,7 @@ func (l *diskLog) IsMonotonic() bool { return true }
 func (l *diskLog) StoreLog(log *hraft.Log) error { return l.StoreLogs([]*hraft.Log{log}) }
 
 func (l *diskLog) StoreLogs(logs []*hraft.Log) error {
-	start := time.Now()
-	l.since.Store(start.UnixNano())
-	if beforeWrite != nil {
-		beforeWrite(l.dir)
-	}
-	err := l.LogStore.StoreLogs(logs)
-	l.since.Store(0)
-	l.last.Store(int64(time.Since(start)))
+	err := l.timed(&l.since, func() error { return l.LogStore.StoreLogs(logs) })
 	if err != nil {
 		de := &DiskError{Dir: l.dir, Err: err}
 		l.failure.Store(de)
@@ -62,6 +84,44 @@ func (l *diskLog) StoreLogs(logs []*hraft.Log) error {
 	l.shortened.Store(false)
 	l.failure.Store(nil)
 	return nil
+}
+
+// timed measures one durable write; in says when it began while it lasts.
+func (l *diskLog) timed(in *atomic.Int64, write func() error) error {
+	start := time.Now()
+	in.Store(start.UnixNano())
+	if beforeWrite != nil {
+		beforeWrite(l.dir)
+	}
+	err := write()
+	in.Store(0)
+	end := time.Now()
+	if in == &l.since {
+		l.last.Store(int64(end.Sub(start)))
+	}
+	l.recent.add(end, end.Sub(start))
+	return err
+}
+
+// stuck is how long the write in progress has been going on, 0 if there is none.
+func (l *diskLog) stuck(now time.Time) time.Duration { return running(&l.since, now) }
+
+// busy is stuck, probes included. These end no process: a machine that is only loaded has no use of that.
+func (l *diskLog) busy(now time.Time) time.Duration {
+	return max(l.stuck(now), running(&l.probing, now))
+}
+
+func running(in *atomic.Int64, now time.Time) time.Duration {
+	if at := in.Load(); at != 0 {
+		return now.Sub(time.Unix(0, at))
+	}
+	return 0
+}
+
+// slow reports whether the disk takes too long, which one stall alone does not show.
+func (l *diskLog) slow(now time.Time) bool {
+	median, n := l.recent.median(now.Add(-slowWindow), l.busy(now))
+	return n >= 2 && median > slowWrite
 }
 
 // failed returns the last failure, ErrDisk if it is over.
@@ -89,23 +149,33 @@ func (e *DiskError) Error() string {
 // Unwrap lets errors.Is find ErrDisk and the cause.
 func (e *DiskError) Unwrap() []error { return []error{ErrDisk, e.Err} }
 
-// guard ends the node if a write of the log hangs or has left raft with a wrong idea of the log. The leader's heartbeats do not need the disk, so
-// without this a leader whose disk hangs would stay leader and stop every change of the cluster.
+// guard ends the node if a write of the log hangs or has left raft with a wrong idea of the log. Raft's
+// main loop waits for that write, so nothing less makes a leader with a hung disk give up.
 func (n *Node) guard(ctx context.Context) {
 	for ctx.Err() == nil {
-		sleep(ctx, electionTimeout)
+		sleep(ctx, watchEvery)
 		if n.disk.watch.torn.Load() {
 			n.fail(fmt.Errorf("%w: entries were removed and those in their place not stored: this master has to start again to see what its log holds", n.disk.watch.failed()))
 			return
 		}
-		since := n.disk.watch.since.Load()
-		if since == 0 {
-			continue
-		}
-		if stuck := time.Since(time.Unix(0, since)); stuck > stuckLimit {
-			n.fail(fmt.Errorf("%w in %s: a write has been hanging for %v: this master stops so that another one leads; check the disk (dmesg, smartctl) and start it again",
+		if stuck := n.disk.watch.stuck(time.Now()); stuck > stuckLimit {
+			n.fail(fmt.Errorf("%w in %s: a write has been hanging for %v: this master stops so that another one leads; check the disk (dmesg, smartctl); it goes on when the disk does",
 				ErrDisk, n.conf.Dir, stuck.Round(time.Millisecond)))
 			return
 		}
 	}
+}
+
+// judgeDisk turns what the disk did lately into reasons not to lead.
+func (n *Node) judgeDisk(now time.Time, slowSince *time.Time) {
+	w := n.disk.watch
+	if w.slow(now) {
+		*slowSince = now
+	}
+	failure := w.failure.Load()
+	full := w.little.Load() || failure != nil && errors.Is(failure, syscall.ENOSPC)
+	n.Unfit(unfitSlow, !slowSince.IsZero() && now.Sub(*slowSince) < slowSettle)
+	n.Unfit(unfitFull, full)
+	n.Unfit(unfitFail, failure != nil && !full)
+	n.Unfit(unfitHung, w.busy(now) > yieldStuck)
 }
