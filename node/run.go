@@ -108,7 +108,7 @@ func Run(ctx context.Context, cfg Config, version, level string) error {
 			return fmt.Errorf("%s: %w", p.name, err)
 		})
 	}
-	err := group.Wait()
+	err := ended(ctx, stopGrace, group.Wait)
 	log.Info("node has stopped", "err", err)
 	return err
 }

@@ -154,11 +154,7 @@ func (a *app) runCmd() *cobra.Command {
 		Short: "Run the node in the foreground (what the service does)",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := node.Load(data, node.DefaultRun)
-			if err != nil {
-				return err
-			}
-			return node.Run(cmd.Context(), c, a.version, logLevel)
+			return node.Start(cmd.Context(), data, node.DefaultRun, a.version, logLevel)
 		},
 	}
 	cmd.Flags().StringVar(&data, "data", node.DefaultData, "data directory")
