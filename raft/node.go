@@ -79,7 +79,7 @@ func Open(c Config) (*Node, error) {
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.reads.ctx = n.ctx
-	n.trans = newTransport(stream{c.Listener, c.Addr, c.Dial}, hlog)
+	n.trans = newTransport(stream{Listener: c.Listener, addr: c.Addr, dial: c.Dial}, hlog)
 	n.lead = newLead(n)
 	if n.raft, err = hraft.NewRaft(n.raftConfig(hlog), fsm{c.Replica}, d.log, d.stable, d.snaps, n.trans); err != nil {
 		n.cancel()
@@ -121,6 +121,7 @@ func (n *Node) Run(ctx context.Context) error {
 		wg.Go(func() { n.guard(hooks) })
 		wg.Go(func() { n.yield(hooks) })
 		go n.probe(hooks) // not waited for: it hangs as long as the disk does
+		wg.Go(func() { n.succeed(hooks) })
 		n.lead.run(hooks)
 		wg.Wait()
 		close(done)

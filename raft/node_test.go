@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -45,6 +46,42 @@ func TestProposeFromAnyNode(t *testing.T) {
 	if err := c.Members[0].Node.Bootstrap(c.Servers()); err == nil {
 		t.Error("bootstrapped twice")
 	}
+}
+
+// A leader whose process is gone is replaced because its port is closed, not because its heartbeats fail.
+func TestLeaderThatIsGoneIsReplacedAtOnce(t *testing.T) {
+	c := rafttest.New(t, 3)
+	var asked atomic.Int32
+	c.Log = slog.New(heard{rafttest.Logger().Handler(), "asks to lead", &asked})
+	c.Up()
+	lead := c.Leader()
+	rafttest.Put(t, lead.Node, "before")
+	if asked.Load() != 0 {
+		t.Fatal("somebody asked before the leader was gone")
+	}
+	lead.Stop(false)
+	rafttest.Put(t, c.Leader().Node, "after")
+	rafttest.Eventually(t, "candidate that knows why", func() bool { return asked.Load() > 0 })
+	rafttest.Put(t, lead.Start().Node, "back")
+}
+
+// heard counts the records that contain a text.
+type heard struct {
+	slog.Handler
+	text  string
+	count *atomic.Int32
+}
+
+func (h heard) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h heard) Handle(ctx context.Context, r slog.Record) error {
+	if strings.Contains(r.Message, h.text) {
+		h.count.Add(1)
+	}
+	if !h.Handler.Enabled(ctx, r.Level) {
+		return nil
+	}
+	return h.Handler.Handle(ctx, r)
 }
 
 // Writers on all nodes, the leader dies by a hard close; nothing acknowledged may be lost or doubled.

@@ -22,8 +22,9 @@ const (
 // stream lends the connections of package wire to raft.
 type stream struct {
 	net.Listener
-	addr string
-	dial func(ctx context.Context, addr string) (net.Conn, error)
+	addr   string
+	dial   func(ctx context.Context, addr string) (net.Conn, error)
+	broken chan<- struct{}
 }
 
 func (s stream) Addr() net.Addr { return textAddr(s.addr) }
@@ -44,8 +45,9 @@ func (a textAddr) String() string { return string(a) }
 // that sends heartbeats of an old term, and a later Shutdown never returns.
 type transport struct {
 	*hraft.NetworkTransport
-	mu   sync.Mutex
-	open map[*pipeline]bool
+	broken <-chan struct{} // a connection that another master has opened broke
+	mu     sync.Mutex
+	open   map[*pipeline]bool
 
 	silent atomic.Bool // ask for no votes: others should stand for election first
 }
@@ -97,7 +99,9 @@ func (t *transport) closePipelines() {
 }
 
 func newTransport(s stream, log hclog.Logger) *transport {
-	return &transport{open: map[*pipeline]bool{}, NetworkTransport: hraft.NewNetworkTransportWithConfig(&hraft.NetworkTransportConfig{
+	broken := make(chan struct{}, 1)
+	s.broken = broken
+	return &transport{open: map[*pipeline]bool{}, broken: broken, NetworkTransport: hraft.NewNetworkTransportWithConfig(&hraft.NetworkTransportConfig{
 		Stream:                  s,
 		MaxPool:                 poolConns,
 		MaxRPCsInFlight:         2, // more ruins latency under load: hashicorp/raft pull request 541

@@ -29,7 +29,7 @@ func TestClosedPipelineFreesItsSender(t *testing.T) {
 		}()
 		return ours, nil
 	}
-	trans := newTransport(stream{ln, addr, dial}, hclog.NewNullLogger())
+	trans := newTransport(stream{Listener: ln, addr: addr, dial: dial}, hclog.NewNullLogger())
 	t.Cleanup(func() { trans.Close() })
 	p, err := trans.AppendEntriesPipeline("peer", "peer:1")
 	if err != nil {

@@ -37,6 +37,7 @@ type Cluster struct {
 	Members   []*Member
 	Authorize raft.Authorize
 	Entries   uint64                        // see raft.Config.SnapshotEntries
+	Log       *slog.Logger                  // of the nodes; nil is Logger()
 	OnStart   func(*Member, *http.ServeMux) // adds handlers
 
 	t testing.TB
@@ -98,11 +99,14 @@ func (m *Member) Start() *Member {
 	srv := wire.NewServer(m.Keys, Logger())
 	m.Dialer = wire.NewDialer(m.Keys)
 	m.SM = &Journal{}
-	dialer := m.Dialer
+	dialer, log := m.Dialer, m.cluster.Log
+	if log == nil {
+		log = Logger()
+	}
 	m.Node, err = raft.Open(raft.Config{
 		ID: m.ID, Addr: m.Addr, Dir: m.Dir, Replica: raft.NewReplica(m.SM), Listener: srv.Listener(wire.Raft),
 		Dial:   func(ctx context.Context, addr string) (net.Conn, error) { return dialer.Dial(ctx, addr, wire.Raft) },
-		Client: dialer.Client(), Log: Logger(), Authorize: m.cluster.Authorize, SnapshotEntries: m.cluster.Entries,
+		Client: dialer.Client(), Log: log, Authorize: m.cluster.Authorize, SnapshotEntries: m.cluster.Entries,
 	})
 	if err != nil {
 		t.Fatal(err)
