@@ -86,6 +86,9 @@ func Open(c Config) (*Node, error) {
 		n.lead.close()
 		n.trans.Close()
 		d.close()
+		if halted := c.Replica.Err(); halted != nil {
+			err = halted // raft says only that no snapshot could be loaded
+		}
 		return nil, fmt.Errorf("start raft from %s: %w", c.Dir, err)
 	}
 	return n, nil

@@ -92,15 +92,21 @@ func (c *counter) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// Restore replaces everything by a snapshot. On an error nothing has changed.
+// Restore replaces everything by a snapshot. On an error nothing has changed, but for a snapshot that needs a newer
+// version (an error with Fatal, see StateMachine.Apply) the replica halts: what follows it in the log does, too.
 func (r *Replica) Restore(rd io.Reader) error {
 	in := bufio.NewReaderSize(rd, 64<<10)
 	head := make([]byte, len(snapMagic)+1+5*8)
 	if _, err := io.ReadFull(in, head); err != nil {
 		return fmt.Errorf("%w: it is cut short: %w", ErrSnapshot, err)
 	}
-	if string(head[:4]) != snapMagic || head[4] != snapVersion {
-		return fmt.Errorf("%w: its format is not known to this version: run a newer version", ErrSnapshot)
+	if string(head[:4]) != snapMagic {
+		return fmt.Errorf("%w: it does not begin as one", ErrSnapshot)
+	}
+	if head[4] != snapVersion {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.refuse(fmt.Errorf("its form %d is not known to this version: run a newer version of the binary on this node", head[4]))
 	}
 	num := func(i int) uint64 { return binary.BigEndian.Uint64(head[5+8*i:]) }
 	seen, err := readSeen(in, num(4), codecOf(r.sm))
@@ -114,6 +120,9 @@ func (r *Replica) Restore(rd io.Reader) error {
 		return r.halted
 	}
 	if err := r.sm.Restore(in); err != nil {
+		if isFatal(err) != nil {
+			return r.refuse(err)
+		}
 		return fmt.Errorf("%w: %w", ErrSnapshot, err)
 	}
 	r.dedup, r.term = seen, num(1)
@@ -124,6 +133,15 @@ func (r *Replica) Restore(rd io.Reader) error {
 	}
 	r.wake()
 	return nil
+}
+
+// refuse halts the replica because of a snapshot that is beyond this version. Under the lock.
+func (r *Replica) refuse(err error) error {
+	if r.halted == nil {
+		r.halted = fmt.Errorf("%w at a snapshot: %w", ErrHalted, err)
+		close(r.halt)
+	}
+	return r.halted
 }
 
 func readSeen(in io.Reader, n uint64, codec ResultCodec) (*dedup, error) {

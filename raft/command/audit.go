@@ -65,7 +65,7 @@ func (c *Audited) encode() ([]byte, error) {
 func (c *Audited) decode(body []byte) error {
 	line, rest, found := bytes.Cut(body, []byte{'\n'})
 	var head auditedHead
-	if err := json.Unmarshal(line, &head); err != nil {
+	if err := readStrict(line, c.kind(), &head); err != nil {
 		return err
 	}
 	c.Actor, c.At, c.Inner = head.Actor, head.At, nil
@@ -81,7 +81,7 @@ func (c *Audited) decode(body []byte) error {
 		return nil // refused by apply
 	}
 	c.Inner = inner
-	return json.Unmarshal(rest, inner)
+	return readStrict(rest, head.Kind, inner)
 }
 
 func (c *Audited) apply(tx *state.Tx, index uint64) (any, *model.Error) {

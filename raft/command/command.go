@@ -77,7 +77,7 @@ func Decode(b []byte) (Command, error) {
 		return nil, &UnknownError{Version: b[0], Kind: uint16(k)}
 	}
 	c := reflect.New(typ).Interface().(Command)
-	read := func(body []byte) error { return json.Unmarshal(body, c) }
+	read := func(body []byte) error { return readStrict(body, k, c) }
 	if a, ok := c.(*Audited); ok {
 		read = a.decode
 	}
@@ -92,6 +92,16 @@ func Decode(b []byte) (Command, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// readStrict reads the body of a command. A field that it has not stops the
+// node, as an unknown kind does: the change would be another one without it.
+func readStrict(body []byte, k kind, c any) error {
+	err := model.DecodeStrict(body, c)
+	if field, unknown := model.UnknownField(err); unknown {
+		return &state.NewerError{What: fmt.Sprintf("the log has an entry of kind %d with a field %s that this version does not know", k, field)}
+	}
+	return err
 }
 
 // Result is what a proposer gets back.

@@ -118,7 +118,7 @@ func understood(c Command) error {
 	switch c := c.(type) {
 	case *RaiseLevel:
 		if c.Level > Speaks {
-			return &state.NewerError{What: "the cluster", Level: c.Level, Reads: Speaks}
+			return state.NewerLevel(c.Level)
 		}
 	case *Batch:
 		for _, raw := range c.Commands {

@@ -1,10 +1,14 @@
 package command
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
 	"appliance/node/model"
+	"appliance/raft/archive"
 	"appliance/raft/state"
 )
 
@@ -155,5 +159,68 @@ func TestHigherLevelStopsTheNode(t *testing.T) {
 				t.Error("something was applied")
 			}
 		})
+	}
+}
+
+// A field that this binary does not know stops it like an unknown kind.
+func TestUnknownFieldStopsTheNode(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		c    Command
+		old  string
+		new  string
+	}{
+		{"of a command", &DeleteApp{App: "/x"}, `{"app"`, `{"strange":1,"app"`},
+		{"of a row", &PutEnvironment{Environment: model.Environment{Name: "x"}}, `{"name"`, `{"strange":1,"name"`},
+		{"of what somebody wants", audited(&DeleteApp{App: "/x"}), `{"app"`, `{"strange":1,"app"`},
+		{"of who wants it", audited(&DeleteApp{App: "/x"}), `{"who"`, `{"strange":1,"who"`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m, store := raised(t, 2)
+			raw, err := Encode(c.c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			changed := bytes.Replace(raw, []byte(c.old), []byte(c.new), 1)
+			if bytes.Equal(raw, changed) {
+				t.Fatalf("no %s in %s", c.old, raw)
+			}
+			var newer *state.NewerError
+			if err, ok := m.Apply(10, 1, changed).(error); !ok || !errors.As(err, &newer) || store.Index() != 3 {
+				t.Fatalf("got %v at %d", err, store.Index())
+			}
+		})
+	}
+}
+
+// A snapshot that this binary cannot read stops the node, a damaged one does not.
+func TestNewerSnapshotIsFatal(t *testing.T) {
+	m, _ := raised(t, 2)
+	for text, want := range map[string]bool{
+		fmt.Sprintf(`{"format":"appliance-state/%d","index":1,"tables":{},"rows":0}`, Speaks+1): true,
+		"damage": false,
+	} {
+		err := m.Restore(strings.NewReader(text))
+		var stop interface{ Fatal() bool }
+		if err == nil || errors.As(err, &stop) != want {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+// A file of a newer level is refused by every binary alike, not only by those that cannot read it.
+func TestRestoreOfANewerLevelIsRefused(t *testing.T) {
+	_, newer := raised(t, 2)
+	var file bytes.Buffer
+	if err := archive.Write(&file, newer.Snapshot(), archive.Header{Time: noon}); err != nil {
+		t.Fatal(err)
+	}
+	m, store := raised(t, 0)
+	apply(t, m, 10, &StageRestore{ID: "x", Data: file.Bytes()})
+	if res := apply(t, m, 11, &EndRestore{ID: "x", Commit: true, At: noon}); res.Err == nil || res.Err.Code != model.CodeConflict {
+		t.Fatalf("got %v", res.Err)
+	}
+	if ClusterLevel(store.Snapshot()) != 1 {
+		t.Error("the level was replaced")
 	}
 }

@@ -2,6 +2,7 @@ package command
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 
@@ -70,8 +71,16 @@ type writer struct{ snap *state.Snapshot }
 // WriteTo implements io.WriterTo; the count is not tracked.
 func (w writer) WriteTo(out io.Writer) (int64, error) { return 0, w.snap.Write(out) }
 
-// Restore replaces the state by a snapshot.
-func (m *Machine) Restore(r io.Reader) error { return m.store.Restore(r) }
+// Restore replaces the state by a snapshot. The error is fatal for the node if
+// a newer version is needed to read it.
+func (m *Machine) Restore(r io.Reader) error {
+	err := m.store.Restore(r)
+	var newer *state.NewerError
+	if errors.As(err, &newer) {
+		return fatal{err}
+	}
+	return err
+}
 
 // EncodeResult carries a result to another node.
 func (m *Machine) EncodeResult(v any) ([]byte, error) {

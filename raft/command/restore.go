@@ -112,6 +112,10 @@ func LoadArchive(s *state.Snapshot, file io.ReaderAt, size int64) (archive.Heade
 		}
 		return head, nil, why
 	}
+	if have, want := ClusterLevel(s), store.Snapshot().FormatLevel(); want > have {
+		return head, nil, model.Errorf(model.CodeConflict, "the snapshot is of a newer protocol level than the cluster").
+			Because("it has level %d, the cluster %d", want, have).Try("upgrade all nodes first (appliance upgrade); nothing was changed")
+	}
 	if state.Clusters.Get(s, head.Cluster) == nil {
 		return head, nil, model.Errorf(model.CodeConflict, "the snapshot is of another cluster").
 			Because("it is of %s (%s)", head.Name, head.Cluster).Try("restore it where it was made; nothing was changed")

@@ -325,3 +325,26 @@ func TestUnknownEntryEndsRun(t *testing.T) {
 		t.Errorf("ended with %v", err)
 	}
 }
+
+// A saved state that needs a newer version is no damage: the node stops, and the file stays for that version.
+func TestSavedStateOfANewerVersionStopsTheNode(t *testing.T) {
+	dir := t.TempDir()
+	f, err := NewFollower(Config{Replica: raft.NewReplica(&rafttest.Journal{Lines: []string{"unknown"}}), Dir: dir, Log: wiretest.Quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.conf.Replica.Apply([]raft.Entry{{Index: 3, Term: 1}})
+	if err := f.Save(); err != nil {
+		t.Fatal(err)
+	}
+	replica := raft.NewReplica(&rafttest.Journal{})
+	if _, err := NewFollower(Config{Replica: replica, Dir: dir, Log: wiretest.Quiet()}); !errors.Is(err, raft.ErrHalted) {
+		t.Errorf("got %v", err)
+	}
+	if replica.Applied() != 0 {
+		t.Error("something was taken over")
+	}
+	if _, err := os.Stat(filepath.Join(dir, snapshotFile)); err != nil {
+		t.Error(err)
+	}
+}

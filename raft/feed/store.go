@@ -47,6 +47,9 @@ func (f *Follower) load() error {
 	if err == nil {
 		err = f.conf.Replica.Restore(body)
 	}
+	if halted := f.conf.Replica.Err(); halted != nil {
+		return halted // the file is good, this version is too old for it
+	}
 	if err != nil {
 		f.conf.Log.Warn("saved state is not usable, taking it anew from a master", "file", f.path(), "err", err)
 		return os.Rename(f.path(), f.path()+".damaged")

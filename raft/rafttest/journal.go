@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"appliance/raft"
@@ -52,11 +53,14 @@ func (w jsonWriter) WriteTo(out io.Writer) (int64, error) {
 // Snapshot implements raft.StateMachine.
 func (j *Journal) Snapshot() (io.WriterTo, error) { return jsonWriter{j.Text()}, nil }
 
-// Restore implements raft.StateMachine.
+// Restore implements raft.StateMachine. A snapshot with the payload "unknown" is fatal.
 func (j *Journal) Restore(r io.Reader) error {
 	var lines []string
 	if err := json.NewDecoder(r).Decode(&lines); err != nil {
 		return err
+	}
+	if slices.Contains(lines, "unknown") {
+		return raft.Fatal(errors.New("a snapshot of form 99 is not known: run a newer version"))
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -5,18 +5,29 @@ import "fmt"
 // reads is the highest protocol level whose snapshots this binary reads.
 var reads = 1
 
-// Reads sets the highest protocol level whose snapshots this binary reads; package command, which knows
-// the level, calls it before anything else runs.
+// Reads sets the highest protocol level whose snapshots this binary reads;
+// package command, which knows the level, calls it before anything else runs.
 func Reads(level int) { reads = level }
 
-// NewerError means that a log or a snapshot is of a protocol level that this binary does not speak. The
-// node must stop: what it does not know it would drop.
+// NewerError means that a log or a snapshot has something that this binary
+// does not know. The node must stop: it would drop that and differ from the
+// others.
 type NewerError struct {
-	What  string // "the cluster", "the snapshot"
-	Level int
-	Reads int
+	What string // and why it is too new
 }
 
 func (e *NewerError) Error() string {
-	return fmt.Sprintf("%s has protocol level %d, this version speaks %d: run a newer version of the binary on this node", e.What, e.Level, e.Reads)
+	return e.What + ": run a newer version of the binary on this node"
+}
+
+// NewerLevel is the error for a cluster of a level that this binary does not
+// speak.
+func NewerLevel(level int) error { return newerLevel("the cluster", level) }
+
+func newerLevel(what string, level int) error {
+	return &NewerError{What: fmt.Sprintf("%s has protocol level %d and this version speaks %d", what, level, reads)}
+}
+
+func newerTable(name string) error {
+	return &NewerError{What: fmt.Sprintf("the snapshot has a table %q that this version does not know", name)}
 }

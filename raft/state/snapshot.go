@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 )
 
 // maxRecord bounds one record of a snapshot: a KV value of 512 KiB in base64
@@ -25,38 +27,58 @@ type record struct {
 	Row   json.RawMessage `json:"r"`
 }
 
-// formatName carries the version of the stream. A reader refuses what it does
-// not know.
-const formatName = "appliance-state/1"
+// formatPrefix and the protocol level of the cluster are the format of the
+// stream. A reader refuses a level that it does not speak: it would drop what
+// it does not know.
+const formatPrefix = "appliance-state/"
+
+// FormatLevel is the protocol level of a snapshot of the view.
+func (s *Snapshot) FormatLevel() int {
+	for c := range Clusters.All(s) {
+		return c.Protocol()
+	}
+	return 1
+}
 
 // Write streams the view as JSON lines; memory use does not depend on size.
 func (s *Snapshot) Write(w io.Writer) error {
-	out := bufio.NewWriter(w)
-	enc := json.NewEncoder(out)
-	h := header{Format: formatName, Index: s.Index(), Tables: map[string]uint64{}}
+	out := bufio.NewWriterSize(w, 64<<10)
+	h := header{Format: formatPrefix + strconv.Itoa(s.FormatLevel()), Index: s.Index(), Tables: map[string]uint64{}}
 	for _, d := range registered {
-		h.Tables[d.name] = s.TableIndex(d.name)
+		if at := s.TableIndex(d.name); at > 0 { // an older version need not know tables that were never used
+			h.Tables[d.name] = at
+		}
 		if err := s.each(d.name, func(any) error { h.Rows++; return nil }); err != nil {
 			return err
 		}
 	}
-	if err := enc.Encode(h); err != nil {
+	if err := json.NewEncoder(out).Encode(h); err != nil {
 		return err
 	}
 	for _, d := range registered {
-		err := s.each(d.name, func(row any) error {
-			raw, err := json.Marshal(row)
-			if err != nil {
-				return err
-			}
-			return enc.Encode(record{Table: d.name, Row: raw})
-		})
-		if err != nil {
+		if err := s.writeTable(out, d.name); err != nil {
 			return fmt.Errorf("write table %s: %w", d.name, err)
 		}
 	}
 	return out.Flush()
 }
+
+// writeTable writes the rows of a table as records, in the order of ids.
+func (s *Snapshot) writeTable(out *bufio.Writer, table string) error {
+	before := recordPrefix(table)
+	return s.each(table, func(row any) error {
+		raw, err := json.Marshal(row)
+		if err != nil {
+			return err
+		}
+		out.WriteString(before)
+		out.Write(raw)
+		_, err = out.WriteString("}\n") // earlier errors come back here, too
+		return err
+	})
+}
+
+func recordPrefix(table string) string { return `{"t":` + strconv.Quote(table) + `,"r":` }
 
 func (s *Snapshot) each(table string, fn func(any) error) error {
 	it, err := s.txn.Get(table, "id")
@@ -72,19 +94,18 @@ func (s *Snapshot) each(table string, fn func(any) error) error {
 }
 
 // Restore replaces the whole state by a snapshot stream. Nothing changes
-// unless the stream is complete. Everybody who waits on an old view wakes up.
+// unless the stream is complete and all of it is understood; if a newer
+// version is needed for that, the error is a NewerError. Everybody who waits
+// on an old view wakes up.
 func (s *Store) Restore(r io.Reader) error {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 64<<10), maxRecord)
 	next := newGeneration()
 	tx := &Tx{Snapshot: Snapshot{txn: next.db.Txn(true), abandoned: next.abandoned}}
 	defer tx.Abort() // no effect after Commit
-	var h header
-	if err := scanJSON(lines, &h); err != nil {
-		return fmt.Errorf("snapshot header: %w", err)
-	}
-	if h.Format != formatName {
-		return fmt.Errorf("snapshot format %q is not known to this version (it reads %q): run a newer version", h.Format, formatName)
+	h, err := readHeader(lines)
+	if err != nil {
+		return err
 	}
 	if err := restoreRows(tx, lines, h.Rows); err != nil {
 		return err
@@ -101,25 +122,32 @@ func (s *Store) Restore(r io.Reader) error {
 	return nil
 }
 
-func restoreRows(tx *Tx, lines *bufio.Scanner, rows int) error {
-	tables := map[string]*definition{}
-	for _, d := range registered {
-		tables[d.name] = d
+func readHeader(lines *bufio.Scanner) (header, error) {
+	var h header
+	if err := scanJSON(lines, &h); err != nil {
+		return h, fmt.Errorf("snapshot header: %w", err)
 	}
-	for range rows {
-		var rec record
-		if err := scanJSON(lines, &rec); err != nil {
-			return fmt.Errorf("snapshot is cut short or damaged: %w", err)
+	version, ours := strings.CutPrefix(h.Format, formatPrefix)
+	level, err := strconv.Atoi(version)
+	switch {
+	case !ours || err != nil || level < 1:
+		return h, fmt.Errorf("snapshot format %q is not known to this version", h.Format)
+	case level > reads:
+		return h, newerLevel("the snapshot", level)
+	}
+	for table := range h.Tables {
+		if tableNamed(table) == nil && h.Tables[table] > 0 {
+			return h, newerTable(table)
 		}
-		d := tables[rec.Table]
-		if d == nil {
-			return fmt.Errorf("snapshot has a table %q that this version does not know: run a newer version", rec.Table)
+	}
+	return h, nil
+}
+
+func tableNamed(name string) *definition {
+	for _, d := range registered {
+		if d.name == name {
+			return d
 		}
-		row := d.newRow()
-		if err := json.Unmarshal(rec.Row, row); err != nil {
-			return fmt.Errorf("snapshot row of table %s: %w", rec.Table, err)
-		}
-		d.restore(tx, row)
 	}
 	return nil
 }

@@ -82,6 +82,7 @@ var registered []*definition
 // definition is what snapshots and the schema need of a table without its type.
 type definition struct {
 	name    string
+	before  []byte // what stands before a row in a snapshot
 	schema  *memdb.TableSchema
 	newRow  func() any
 	restore func(*Tx, any)
@@ -106,7 +107,7 @@ func define[T any](name string, key func(*T) string, indexes ...secondary[T]) Ta
 		schema.Indexes[s.name] = &memdb.IndexSchema{Name: s.name, AllowMissing: true, Indexer: keyIndexer[T]{key: s.key}}
 	}
 	registered = append(registered, &definition{
-		name: name, schema: schema,
+		name: name, before: []byte(recordPrefix(name)), schema: schema,
 		newRow:  func() any { return reflect.New(reflect.TypeFor[T]()).Interface() },
 		restore: func(tx *Tx, row any) { t.restore(tx, row.(*T)) },
 		replace: t.replace,
