@@ -38,7 +38,7 @@ type voter struct {
 
 func openVoter(c Config, replica *raft.Replica, srv *wire.Server, d *wire.Dialer, mux *http.ServeMux, authorize raft.Authorize, done <-chan struct{}, log *slog.Logger) (*voter, error) {
 	n, err := raft.Open(raft.Config{
-		ID: c.ID, Addr: c.wireAddr(), Dir: c.dir("raft"), Replica: replica,
+		ID: c.ID, Addr: c.wireAddr(), Dir: c.dir("raft"), Witness: c.dir(witnessDir), Aside: c.dir(damagedDir), Replica: replica,
 		Listener: srv.Listener(wire.Raft),
 		Dial: func(ctx context.Context, addr string) (net.Conn, error) {
 			return d.Dial(ctx, addr, wire.Raft)
@@ -46,7 +46,7 @@ func openVoter(c Config, replica *raft.Replica, srv *wire.Server, d *wire.Dialer
 		Client: d.Client(), Log: log, Authorize: authorize,
 	})
 	if err != nil {
-		return nil, err
+		return nil, damaged(err)
 	}
 	v := &voter{Node: n, feed: feed.NewServer(n, log, done)}
 	n.Mount(mux)

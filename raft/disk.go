@@ -1,7 +1,9 @@
 package raft
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 
@@ -22,12 +24,13 @@ type Storage interface {
 // disk holds what raft writes: the log and the vote in raft-wal (whose metadata is a bbolt file) and
 // snapshots in files. The WAL is monotonic, which avoids hashicorp/raft issue 697.
 type disk struct {
-	dir    string
-	log    hraft.LogStore
-	stable hraft.StableStore
-	snaps  hraft.SnapshotStore
-	watch  *diskLog
-	closer func() error
+	dir     string
+	log     hraft.LogStore
+	stable  hraft.StableStore
+	snaps   hraft.SnapshotStore
+	watch   *diskLog
+	checked *checkedLog // nil with a Storage from outside
+	closer  func() error
 }
 
 const (
@@ -35,28 +38,55 @@ const (
 	logCache      = 1024 // entries kept in memory for replication
 )
 
-func openDisk(dir string, storage Storage, log hclog.Logger) (*disk, error) {
-	if storage != nil {
-		d := &disk{dir: dir, stable: storage, snaps: storage, watch: &diskLog{LogStore: storage, dir: dir}, closer: storage.Close}
+// openDisk verifies all files in dir, with their second copies in witness, and opens them. Damaged files
+// that are not needed are moved to aside.
+func openDisk(c Config, log hclog.Logger) (*disk, error) {
+	if c.Storage != nil {
+		d := &disk{dir: c.Dir, stable: c.Storage, snaps: c.Storage, watch: &diskLog{LogStore: c.Storage, dir: c.Dir}, closer: c.Storage.Close}
 		var err error
 		d.log, err = hraft.NewLogCache(logCache, d.watch)
 		return d, err
 	}
-	walDir := filepath.Join(dir, "log")
+	walDir := filepath.Join(c.Dir, "log")
 	if err := os.MkdirAll(walDir, 0o700); err != nil {
 		return nil, fmt.Errorf("raft directory: %w", err)
 	}
-	w, err := wal.Open(walDir, wal.WithLogger(log.Named("wal")))
+	e, err := examine(c.Dir, c.witness())
 	if err != nil {
-		return nil, fmt.Errorf("open raft log in %s: %w: if it is damaged, remove the directory and join this node again", walDir, err)
+		return nil, fmt.Errorf("verify the log in %s: %w", c.Dir, err)
 	}
-	d := &disk{dir: dir, stable: w, watch: &diskLog{LogStore: w, dir: walDir}, closer: w.Close}
-	if d.log, err = hraft.NewLogCache(logCache, d.watch); err == nil {
-		d.snaps, err = hraft.NewFileSnapshotStoreWithLogger(dir, keepSnapshots, log.Named("snapshot"))
+	if err := e.err(); err != nil {
+		return nil, err
 	}
+	if err := e.repair(c.aside(), log); err != nil {
+		return nil, fmt.Errorf("repair the log in %s: %w", c.Dir, err)
+	}
+	return e.open(c.Dir, log)
+}
+
+// open opens what was found intact.
+func (e *exam) open(dir string, log hclog.Logger) (*disk, error) {
+	meta := &keptMeta{dir: e.walDir, witness: e.witness, copy: metaCopy{metaContent: metaContent{Stable: map[string][]byte{}}}}
+	maps.Copy(meta.copy.Stable, e.meta.Stable)
+	w, err := wal.Open(e.walDir, wal.WithLogger(log.Named("wal")), wal.WithMetaStore(meta))
+	if err != nil {
+		return nil, fmt.Errorf("open raft log in %s: %w", e.walDir, err)
+	}
+	t, err := openTail(filepath.Join(e.witness, tailFile), e.record(), e.tailSeq)
 	if err != nil {
 		w.Close()
-		return nil, fmt.Errorf("open raft directory %s: %w", dir, err)
+		return nil, fmt.Errorf("open raft log in %s: %w", e.walDir, err)
+	}
+	checked := &checkedLog{LogStore: w, dir: e.walDir, tail: t, first: e.first, sums: e.sums}
+	d := &disk{dir: dir, stable: w, checked: checked, watch: &diskLog{LogStore: checked, dir: e.walDir}}
+	d.closer = func() error { return errors.Join(w.Close(), t.close()) }
+	snaps, err := hraft.NewFileSnapshotStoreWithLogger(dir, keepSnapshots, log.Named("snapshot"))
+	if err == nil {
+		d.snaps = sealedSnaps{SnapshotStore: snaps, dir: dir, tail: t}
+		d.log, err = hraft.NewLogCache(logCache, d.watch)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open raft directory %s: %w", dir, err), d.close())
 	}
 	return d, nil
 }

@@ -1,12 +1,14 @@
 package raft
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -20,6 +22,11 @@ type Config struct {
 	ID   string // stable node id
 	Addr string // host:port at which the other masters reach this one
 	Dir  string // data directory; created if missing
+	// Witness keeps second copies of what is small and must not be lost: vote, term, position. It is best
+	// outside of Dir; empty means Dir/witness.
+	Witness string
+	// Aside is where damaged files go that are not needed; empty means Dir/damaged.
+	Aside string
 
 	Replica  *Replica
 	Listener net.Listener // of wire.Raft; the node owns it
@@ -38,6 +45,10 @@ type Config struct {
 	// Storage replaces the files in Dir; the node owns it. nil except in simulations.
 	Storage Storage
 }
+
+func (c Config) witness() string { return cmp.Or(c.Witness, filepath.Join(c.Dir, "witness")) }
+
+func (c Config) aside() string { return cmp.Or(c.Aside, filepath.Join(c.Dir, "damaged")) }
 
 // trailingLogs is how many entries are kept behind a snapshot, so that a master that was away shortly
 // catches up from the log. It covers the write rate times the duration of a snapshot.
@@ -69,13 +80,16 @@ type Node struct {
 // Open reads the data directory and starts to follow or elect. Run must be called after it.
 func Open(c Config) (*Node, error) {
 	hlog := newHCLog(c.Log)
-	d, err := openDisk(c.Dir, c.Storage, hlog)
+	d, err := openDisk(c, hlog)
 	if err != nil {
 		return nil, err
 	}
 	n := &Node{
 		conf: c, log: c.Log, replica: c.Replica, disk: d, rpc: newRPCClient(c.Client),
 		slots: make(chan struct{}, maxPending), fatal: make(chan error, 1), closed: make(chan struct{}),
+	}
+	if d.checked != nil {
+		d.checked.damaged = n.fail
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.reads.ctx = n.ctx

@@ -38,6 +38,7 @@ type Cluster struct {
 	Authorize raft.Authorize
 	Entries   uint64                        // see raft.Config.SnapshotEntries
 	Log       *slog.Logger                  // of the nodes; nil is Logger()
+	Trailing  uint64                        // see raft.Config.TrailingEntries
 	OnStart   func(*Member, *http.ServeMux) // adds handlers
 
 	t testing.TB
@@ -106,7 +107,7 @@ func (m *Member) Start() *Member {
 	m.Node, err = raft.Open(raft.Config{
 		ID: m.ID, Addr: m.Addr, Dir: m.Dir, Replica: raft.NewReplica(m.SM), Listener: srv.Listener(wire.Raft),
 		Dial:   func(ctx context.Context, addr string) (net.Conn, error) { return dialer.Dial(ctx, addr, wire.Raft) },
-		Client: dialer.Client(), Log: log, Authorize: m.cluster.Authorize, SnapshotEntries: m.cluster.Entries,
+		Client: dialer.Client(), Log: log, Authorize: m.cluster.Authorize, SnapshotEntries: m.cluster.Entries, TrailingEntries: m.cluster.Trailing,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,24 @@
+package node
+
+import (
+	"errors"
+
+	"appliance/node/model"
+	"appliance/raft"
+)
+
+// Directories below the data directory: second copies of small files, and what was found damaged.
+const (
+	witnessDir = "witness"
+	damagedDir = "damaged"
+)
+
+// damaged says what to do about files that are not what they were.
+func damaged(err error) error {
+	var de *raft.DamageError
+	if !errors.As(err, &de) {
+		return err
+	}
+	return model.Errorf(model.CodeInternal, "%s is damaged", de.Files[0].File).Because("%v; this master does not vote with it", err).
+		Try("run appliance recover --resync: it takes everything anew from the other masters and keeps the damaged files")
+}
