@@ -16,6 +16,10 @@ const (
 	appletBoot    = "lab-boot"
 	appletMachine = "lab-machine"
 	appletSwitch  = "lab-switch"
+	appletDisk    = "lab-disk"
+	appletFault   = "lab-fault"
+	appletKeeper  = "lab-fault-keeper"
+	appletPower   = "lab-power-keeper"
 )
 
 // reportFd is the pipe on which a starting machine reports to the host.
@@ -34,7 +38,13 @@ type report struct {
 func Applet() bool {
 	applet := os.Getenv(envApplet)
 	switch applet {
-	case appletBoot, appletMachine, appletSwitch:
+	case appletFault, appletKeeper, appletPower:
+		if err := runFault(applet); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	case appletBoot, appletMachine, appletSwitch, appletDisk:
 	default:
 		return false
 	}
@@ -49,6 +59,9 @@ func Applet() bool {
 }
 
 func runApplet(applet string, out *os.File) error {
+	if applet == appletDisk {
+		return runDisk(out)
+	}
 	cfg, err := readConfig(os.Getenv(envConfig))
 	if err != nil {
 		return err
@@ -73,6 +86,7 @@ type machineConfig struct {
 	Hosts   string   `json:"hosts"`  // content of /etc/hosts
 	Service []string `json:"service"`
 	Env     []string `json:"env"`
+	Lying   bool     `json:"lying,omitempty"` // the data directory is on a lying disk
 }
 
 func readConfig(path string) (machineConfig, error) {

@@ -276,3 +276,24 @@ func removeTree(dir string) error {
 	}
 	return fmt.Errorf("remove control group %s: %w", dir, err)
 }
+
+// populated returns the groups below group that have processes of their own,
+// without the mount point of their hierarchy.
+func populated(group string) []string {
+	list, err := hierarchies()
+	if err != nil || len(list) == 0 {
+		return nil
+	}
+	h := list[0] // every process is in every hierarchy
+	var found []string
+	_ = filepath.WalkDir(filepath.Join(h.point, group), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return nil // a group may vanish while we look
+		}
+		if pids, _ := os.ReadFile(filepath.Join(path, "cgroup.procs")); len(strings.TrimSpace(string(pids))) > 0 {
+			found = append(found, strings.TrimPrefix(path, h.point+"/"))
+		}
+		return nil
+	})
+	return found
+}

@@ -192,15 +192,17 @@ func (l *Lab) Heal() error {
 
 // MachineStatus is what 'lab status' shows of a machine.
 type MachineStatus struct {
-	Name    string         `json:"name"`
-	Role    string         `json:"role"`
-	Address string         `json:"address"`
-	Power   string         `json:"power"` // on, off, paused
-	Link    string         `json:"link"`  // up, down
-	Pid     int            `json:"pid,omitempty"`
-	Member  bool           `json:"member"`
-	Loss    float64        `json:"loss_percent,omitempty"`
-	Service *ServiceStatus `json:"service,omitempty"` // nil if the machine does not answer
+	Name    string  `json:"name"`
+	Role    string  `json:"role"`
+	Address string  `json:"address"`
+	Power   string  `json:"power"` // on, off, paused
+	Link    string  `json:"link"`  // up, down
+	Pid     int     `json:"pid,omitempty"`
+	Member  bool    `json:"member"`
+	Loss    float64 `json:"loss_percent,omitempty"`
+	// OffUntil is when a machine that was powered off for a while comes back.
+	OffUntil time.Time      `json:"off_until,omitzero"`
+	Service  *ServiceStatus `json:"service,omitempty"` // nil if the machine does not answer
 }
 
 // Status is the state of a lab.
@@ -226,7 +228,7 @@ func (l *Lab) Status(ctx context.Context) (Status, error) {
 	for _, m := range s.Cluster.Machines {
 		ms := s.Machines[m.Name]
 		one := MachineStatus{Name: m.Name, Role: m.Role, Address: m.Address.String(), Power: "off", Link: "up",
-			Member: ms.Member, Loss: s.Loss[m.Name]}
+			Member: ms.Member, Loss: s.Loss[m.Name], OffUntil: ms.OffUntil}
 		if ms.LinkDown {
 			one.Link = "down"
 		}

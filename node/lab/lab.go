@@ -37,6 +37,7 @@ type Options struct {
 	Binary  string       // the executable the machines get; default this one
 	Service []string     // command of the supervised service; default "/usr/local/bin/appliance run"
 	Env     []string     // additional environment of all in the machines, "KEY=value"
+	Lying   bool         // the data directories are on disks that can be made full, slow or hung
 	Log     *slog.Logger `json:"-"`
 }
 

@@ -40,8 +40,14 @@ func runMachine(cfg machineConfig, out *os.File) error {
 	os.Clearenv()
 	os.Setenv("PATH", defaultPath) // commands are looked up with it
 	r := newReaper()
+	if cfg.Lying {
+		if err := startDisk(r, output); err != nil {
+			return err
+		}
+	}
 	svc := newService(r, cfg.Service, env, output)
 	go svc.run()
+	go sweepFaults(cfg, output)
 	go (&control{reaper: r, service: svc, env: env}).serve(listener)
 	if err := json.NewEncoder(out).Encode(report{Ready: true}); err != nil {
 		return err

@@ -85,6 +85,12 @@ func fillRoot(cfg machineConfig, root string, list []hierarchy) error {
 		func() error { return hide(root, cfg.Lab) },
 		func() error { return bindNew(filepath.Join(cfg.Dir, "run"), in(runDir)) },
 		func() error { return bindNew(filepath.Join(cfg.Dir, "data"), in(dataDir)) },
+		func() error {
+			if !cfg.Lying {
+				return nil
+			}
+			return bindNew(filepath.Join(cfg.Dir, "data"), in(platter))
+		},
 		func() error { return bindNew(filepath.Join(cfg.Dir, "bin"), in(binaryDir)) },
 		func() error { return writeEtc(cfg, in("/etc")) },
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"appliance/vagrant"
 )
@@ -25,6 +26,7 @@ type state struct {
 	Machines map[string]*machineState `json:"machines"`
 	Cuts     []Cut                    `json:"cuts,omitempty"`
 	Loss     map[string]float64       `json:"loss,omitempty"` // machine -> percent
+	Lying    bool                     `json:"lying_disks,omitempty"`
 }
 
 type machineState struct {
@@ -32,6 +34,8 @@ type machineState struct {
 	Paused   bool    `json:"paused,omitempty"`
 	LinkDown bool    `json:"link_down,omitempty"`
 	Member   bool    `json:"member,omitempty"` // init or join has succeeded
+	// OffUntil is when a machine that was powered off for a while comes back.
+	OffUntil time.Time `json:"off_until,omitzero"`
 }
 
 func (s *state) machine(name string) (vagrant.Machine, *machineState, error) {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -30,7 +31,7 @@ func Up(ctx context.Context, c vagrant.Cluster, o Options) (*Lab, error) {
 		return nil, err
 	}
 	l := &Lab{dir: o.Dir, log: o.Log}
-	s := &state{Name: o.Name, Cluster: c, Service: o.Service, Env: o.Env, Machines: map[string]*machineState{}}
+	s := &state{Name: o.Name, Cluster: c, Service: o.Service, Env: o.Env, Lying: o.Lying, Machines: map[string]*machineState{}}
 	for _, m := range c.Machines {
 		s.Machines[m.Name] = &machineState{}
 		if before != nil && before.Machines[m.Name] != nil {
@@ -149,10 +150,10 @@ func (l *Lab) bootMachine(ctx context.Context, s *state, m vagrant.Machine) erro
 	}
 	p, err := bootProcess(ctx, l.binary(), machineConfig{
 		Applet: appletMachine, Lab: l.dir, Cgroup: cgroupOf(s.Name) + "/" + m.Name,
-		Name: m.Name, Dir: dir, Hosts: hostsFile(s.Cluster), Service: s.Service, Env: s.Env,
+		Name: m.Name, Dir: dir, Hosts: hostsFile(s.Cluster), Service: s.Service, Env: s.Env, Lying: s.Lying,
 	})
 	ms := s.Machines[m.Name]
-	ms.Process, ms.Paused = p, false
+	ms.Process, ms.Paused, ms.OffUntil = p, false, time.Time{}
 	if err != nil {
 		return err
 	}

@@ -81,7 +81,7 @@ func at(dir *string, more func(*flag.FlagSet)) func(*flag.FlagSet) {
 
 func upVerb(binary string) Verb {
 	var dir, file, name string
-	var bare bool
+	var bare, lying bool
 	return Verb{
 		Name: "up", Short: "Start the machines of vagrant/cluster.yaml on this host",
 		Long: "Start the machines as network namespaces with the real binary in each, then init the first master\n" +
@@ -90,6 +90,7 @@ func upVerb(binary string) Verb {
 		Flags: at(&dir, func(f *flag.FlagSet) {
 			f.StringVar(&file, "cluster", "", "another description of the machines")
 			f.StringVar(&name, "name", DefaultName, "name of the lab; labs side by side need their own, and their own networks")
+			f.BoolVar(&lying, "lying-disks", false, "give the machines disks that 'appliance chaos' can make full, slow or hung")
 			f.BoolVar(&bare, "bare", false, "start the machines only, make no cluster")
 		}),
 		Run: func(ctx context.Context, s Streams, _ []string) (any, error) {
@@ -97,7 +98,7 @@ func upVerb(binary string) Verb {
 			if err != nil {
 				return nil, err
 			}
-			l, err := Up(ctx, c, Options{Dir: dir, Name: name, Binary: binary, Log: s.Log})
+			l, err := Up(ctx, c, Options{Dir: dir, Name: name, Binary: binary, Lying: lying, Log: s.Log})
 			if err != nil {
 				return nil, err
 			}
@@ -257,7 +258,7 @@ func networkVerbs() []Verb {
 				f.BoolVar(&oneWay, "one-way", false, "drop only what the first group sends to the second")
 			},
 			func(l *Lab, args []string) (Done, error) {
-				groups := parseGroups(args)
+				groups := ParseGroups(args)
 				if !oneWay {
 					return Done{Action: "network cut: 'appliance lab heal' ends it"}, l.Partition(groups...)
 				}
@@ -297,9 +298,9 @@ func change(name, args, short string, least, most int, more func(*flag.FlagSet),
 	}
 }
 
-// parseGroups reads "mm1 mm2 / ms1,ms2": slashes part groups, commas and
+// ParseGroups reads "mm1 mm2 / ms1,ms2": slashes part groups, commas and
 // spaces part machines.
-func parseGroups(args []string) [][]string {
+func ParseGroups(args []string) [][]string {
 	var groups [][]string
 	for _, g := range strings.Split(strings.Join(args, " "), "/") {
 		machines := strings.FieldsFunc(g, func(r rune) bool { return r == ' ' || r == ',' })

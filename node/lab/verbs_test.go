@@ -115,7 +115,7 @@ func TestParseGroups(t *testing.T) {
 		{"empty groups", "/ mm1 / /", [][]string{{"mm1"}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := parseGroups(strings.Fields(tt.line)); !reflect.DeepEqual(got, tt.want) {
+			if got := ParseGroups(strings.Fields(tt.line)); !reflect.DeepEqual(got, tt.want) {
 				t.Errorf("%v", got)
 			}
 		})

@@ -1,0 +1,65 @@
+package chaos
+
+import (
+	"slices"
+	"time"
+
+	"appliance/node/lab/fault"
+)
+
+// view is what is known of the masters' ability to agree.
+type view struct {
+	masters []string
+	down    map[string]bool    // cannot take part
+	cut     map[[2]string]bool // frames from the first do not reach the second
+}
+
+func newView(masters []string) *view {
+	return &view{masters, map[string]bool{}, map[[2]string]bool{}}
+}
+
+const (
+	// deafLoss is the loss in percent from which a machine counts as lost.
+	deafLoss = 50
+	// deadDelay is the time of an fsync from which a disk counts as dead: an
+	// election times out before it.
+	deadDelay = 400 * time.Millisecond
+)
+
+// suffer adds a fault of the machine. owner tells a machine by its hardware
+// address.
+func (v *view) suffer(machine string, f fault.Fault, owner func(mac string) string) {
+	switch {
+	case f.Kind == fault.Kill, f.Kind == fault.Pause, f.Kind == fault.HungDisk, f.Kind == fault.FullDisk,
+		f.Kind == fault.SlowDisk && f.Delay >= deadDelay, f.Kind == fault.Loss && f.Percent >= deafLoss:
+		v.down[machine] = true
+	case f.Kind == fault.Cut:
+		for _, mac := range f.In {
+			v.cut[[2]string{owner(mac), machine}] = true
+		}
+		for _, mac := range f.Out {
+			v.cut[[2]string{machine, owner(mac)}] = true
+		}
+	}
+}
+
+// agree is the size of the largest set of masters that work and reach each
+// other.
+func (v *view) agree() int {
+	best := 0
+	var grow func(set []string, rest []string)
+	grow = func(set, rest []string) {
+		best = max(best, len(set))
+		for i, m := range rest {
+			if v.down[m] || slices.ContainsFunc(set, func(o string) bool { return v.cut[[2]string{m, o}] || v.cut[[2]string{o, m}] }) {
+				continue
+			}
+			grow(append(slices.Clone(set), m), rest[i+1:])
+		}
+	}
+	grow(nil, v.masters)
+	return best
+}
+
+// quorum says whether a majority of the masters can agree.
+func (v *view) quorum() bool { return v.agree() > len(v.masters)/2 }

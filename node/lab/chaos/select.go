@@ -1,0 +1,120 @@
+package chaos
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"appliance/node/api"
+	"appliance/node/model"
+	"appliance/vagrant"
+)
+
+// Selectors name machines by what they are at that moment.
+var Selectors = []string{"leader", "vip", "follower", "masters", "followers", "agents", "all", "master", "agent", "machine"}
+
+// resolve replaces selectors by machines. A machine that a selector yields
+// belongs to the first group that asked for it.
+func (c *Control) resolve(ctx context.Context, groups [][]string) ([][]string, error) {
+	var out [][]string
+	var taken []string
+	for _, g := range groups {
+		var list []string
+		for _, word := range g {
+			machines, err := c.pick(ctx, word, taken)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, machines...)
+			taken = append(taken, machines...)
+		}
+		out = append(out, list)
+	}
+	return out, nil
+}
+
+func (c *Control) pick(ctx context.Context, word string, taken []string) ([]string, error) {
+	if _, ok := c.cluster.Machine(word); ok || word == hostName {
+		return []string{word}, nil
+	}
+	var masters, agents []string
+	for _, m := range c.cluster.Machines {
+		if slices.Contains(taken, m.Name) {
+			continue
+		}
+		if m.Role == vagrant.RoleMaster {
+			masters = append(masters, m.Name)
+		} else {
+			agents = append(agents, m.Name)
+		}
+	}
+	one := func(list []string) []string {
+		if len(list) == 0 {
+			return nil
+		}
+		return []string{list[c.rand.IntN(len(list))]}
+	}
+	switch word {
+	case "masters":
+		return masters, nil
+	case "agents":
+		return agents, nil
+	case "all":
+		return append(masters, agents...), nil
+	case "master":
+		return one(masters), nil
+	case "agent":
+		return one(agents), nil
+	case "machine":
+		return one(append(masters, agents...)), nil
+	case "leader", "vip", "follower", "followers":
+		st, err := c.Look(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if word == "vip" {
+			if st.VIPNode == "" {
+				return nil, model.Errorf(model.CodeUnavailable, "nobody is known to hold the virtual address")
+			}
+			return []string{st.VIPNode}, nil
+		}
+		if st.Leader == "" {
+			return nil, model.Errorf(model.CodeUnavailable, "no leader is known")
+		}
+		rest := slices.DeleteFunc(masters, func(m string) bool { return m == st.Leader })
+		switch word {
+		case "follower":
+			return one(rest), nil
+		case "followers":
+			return rest, nil
+		}
+		return []string{st.Leader}, nil
+	}
+	return nil, model.Errorf(model.CodeInvalid, "there is no machine %q in the lab", word).
+		Try("name a machine of 'appliance lab status', or one of leader, vip, follower, masters, agents, all")
+}
+
+// lookTime bounds the question who leads.
+const lookTime = 2 * time.Second
+
+// Look asks the masters for the state and believes the one that has seen
+// most.
+func (c *Control) Look(ctx context.Context) (best api.Status, err error) {
+	found := false
+	for _, m := range c.cluster.Masters() {
+		ctx, cancel := context.WithTimeout(ctx, lookTime)
+		st, e := newNode(c.lab, m.Name).status(ctx)
+		cancel()
+		if e != nil {
+			err = e
+			continue
+		}
+		if !found || st.Leader != "" && (best.Leader == "" || st.Index > best.Index) {
+			best, found = st, true
+		}
+	}
+	if found {
+		return best, nil
+	}
+	return best, model.Errorf(model.CodeUnavailable, "no master of the lab answers").Because("%v", err).Try("appliance chaos heal; appliance lab status")
+}

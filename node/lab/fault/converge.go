@@ -1,0 +1,148 @@
+package fault
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Machine is where faults are made.
+type Machine struct {
+	Dir  string // of the records; lost when the power is
+	Link string // network interface
+	Disk string // address of the lying disk, "" if it is an honest one
+}
+
+// converge makes the machine suffer from what is in force at now, and from
+// nothing else of ours. Everything is tried, also if something fails. The
+// caller holds the lock.
+func (m Machine) converge(now time.Time) error {
+	list, err := List(m.Dir)
+	if err != nil {
+		return err
+	}
+	live := list[:0]
+	for _, f := range list {
+		if f.Until.After(now) {
+			live = append(live, f)
+		}
+	}
+	return errors.Join(m.network(live, now), m.rate(live), m.disk(live), m.clock(live), m.wake(live))
+}
+
+// begin notes the fault and makes it. If it cannot be made, nothing is left.
+func (m Machine) begin(f Fault, now time.Time) error {
+	if err := f.check(now); err != nil {
+		return err
+	}
+	unlock, err := lock(m.Dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	list, err := List(m.Dir)
+	if err != nil {
+		return err
+	}
+	if len(list) >= maxRecords {
+		return fmt.Errorf("%d faults are in force: heal them first", len(list))
+	}
+	path := filepath.Join(m.Dir, f.ID+recordEnd)
+	if err := write(path, f); err != nil {
+		return err
+	}
+	err = m.converge(now)
+	if err == nil && f.Kind == Pause {
+		err = signalAll(f.Service, syscall.SIGSTOP)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(path), m.converge(now))
+	}
+	return nil
+}
+
+// end ends one fault and notes that it did. It is fine to end it twice.
+func (m Machine) end(f Fault, by string, hits uint64) error {
+	unlock, err := lock(m.Dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	path := filepath.Join(m.Dir, f.ID+recordEnd)
+	if _, err := os.Stat(path); os.IsNotExist(err) {
+		return nil
+	}
+	hits += m.hits(f)
+	err = errors.Join(os.Remove(path), m.converge(time.Now()))
+	return errors.Join(err, write(filepath.Join(m.Dir, f.ID+endedEnd), Ended{f, hits, by}))
+}
+
+// hits is what the kernel and the disk have counted for the fault. Faults of
+// a kind that overlap share their counts: they tell effect from no effect.
+func (m Machine) hits(f Fault) uint64 {
+	switch f.Kind {
+	case Cut, Loss, SlowLink:
+		return m.drops()
+	case FullDisk, SlowDisk, HungDisk:
+		return m.diskHits()
+	case Pause:
+		return uint64(len(stopped(f.Service)))
+	case Clock:
+		return 1
+	}
+	return 0
+}
+
+// Heal ends every fault, and removes whatever could be left of one that
+// nobody remembers.
+func (m Machine) Heal() error {
+	err := m.End("")
+	unlock, lerr := lock(m.Dir)
+	if lerr != nil {
+		return errors.Join(err, lerr)
+	}
+	defer unlock()
+	return errors.Join(err, m.converge(time.Now()))
+}
+
+// End ends the fault with the id, or all of them if it is empty. One that is
+// over already is no error.
+func (m Machine) End(id string) error {
+	list, err := List(m.Dir)
+	for _, f := range list {
+		if id != "" && f.ID != id {
+			continue
+		}
+		err = errors.Join(err, m.end(f, "heal", 0))
+		if f.Keeper > 0 && isKeeper(f.Keeper) {
+			_ = syscall.Kill(f.Keeper, syscall.SIGTERM) // it finds its fault ended, and ends
+		}
+	}
+	return err
+}
+
+// sweepGrace is what a keeper may be late: the machine may be busy.
+const sweepGrace = 3 * time.Second
+
+// Sweep ends what is overdue, or has lost its keeper. It is the second line,
+// for the machine's first process, once a second.
+func (m Machine) Sweep(now time.Time) error {
+	list, err := List(m.Dir)
+	for _, f := range list {
+		orphan := f.Keeper > 0 && !isKeeper(f.Keeper) && now.After(f.Began.Add(sweepGrace))
+		if orphan || now.After(f.Until.Add(sweepGrace)) {
+			err = errors.Join(err, m.end(f, "sweep", 0))
+		}
+	}
+	return err
+}
+
+// isKeeper says whether the process is one of ours: pids are given again.
+func isKeeper(pid int) bool {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return strings.HasPrefix(string(text), keeperName+"\x00")
+}

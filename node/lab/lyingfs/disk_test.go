@@ -1,0 +1,143 @@
+package lyingfs
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func lying(t testing.TB) (point, address string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("mounting needs root")
+	}
+	root, point := t.TempDir(), t.TempDir()
+	address = "@lyingfs-" + filepath.Base(filepath.Dir(point)) + t.Name()
+	ready, done := make(chan struct{}), make(chan error, 1)
+	go func() { done <- Serve(root, point, address, func() { close(ready) }) }()
+	select {
+	case err := <-done:
+		t.Fatal(err)
+	case <-ready:
+	}
+	t.Cleanup(func() {
+		set(t, address, Behaviour{})
+		if err := syscall.Unmount(point, 0); err != nil {
+			t.Error(err)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return point, address
+}
+
+func set(t testing.TB, address string, b Behaviour) uint64 {
+	t.Helper()
+	hits, err := Set(address, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hits
+}
+
+func save(path, text string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, werr := f.WriteString(text)
+	return errors.Join(werr, f.Sync(), f.Close())
+}
+
+func TestDisk(t *testing.T) {
+	point, address := lying(t)
+	path := filepath.Join(point, "a")
+	if err := save(path, "first"); err != nil {
+		t.Fatal(err)
+	}
+
+	set(t, address, Behaviour{Full: true})
+	if err := save(path, "second"); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("a write to a full disk: %v", err)
+	}
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(point, &st); err != nil || st.Bavail != 0 {
+		t.Errorf("a full disk says that %d blocks are free, %v", st.Bavail, err)
+	}
+	if text, err := os.ReadFile(path); string(text) != "first" {
+		t.Errorf("a full disk reads %q, %v", text, err)
+	}
+
+	const delay = 150 * time.Millisecond
+	set(t, address, Behaviour{Fsync: delay})
+	began := time.Now()
+	if err := save(path, "third"); err != nil || time.Since(began) < delay {
+		t.Errorf("a slow disk took %s, %v", time.Since(began), err)
+	}
+
+	for name, end := range map[string]func(){
+		"told":     func() { set(t, address, Behaviour{}) },
+		"deadline": nil,
+	} {
+		b := Behaviour{Hung: true}
+		if end == nil {
+			b.Until = time.Now().Add(200 * time.Millisecond)
+		}
+		set(t, address, b)
+		saved := make(chan error, 1)
+		go func() { saved <- save(path, "fourth") }()
+		select {
+		case err := <-saved:
+			t.Errorf("%s: a hung disk answered %v", name, err)
+		case <-time.After(100 * time.Millisecond):
+		}
+		if end != nil {
+			end()
+		}
+		select {
+		case err := <-saved:
+			if err != nil {
+				t.Errorf("%s: after the end: %v", name, err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s: the disk hangs on", name)
+		}
+	}
+	if hits := set(t, address, Behaviour{}); hits < 4 {
+		t.Errorf("%d hits are counted", hits)
+	}
+}
+
+// BenchmarkDisk compares the honest disk with the directory below it.
+func BenchmarkDisk(b *testing.B) {
+	point, _ := lying(b)
+	for name, dir := range map[string]string{"fuse": point, "plain": b.TempDir()} {
+		f, err := os.Create(filepath.Join(dir, "f"))
+		if err != nil {
+			b.Fatal(err)
+		}
+		block := make([]byte, 4096)
+		b.Run(name+"/write", func(b *testing.B) {
+			for b.Loop() {
+				if _, err := f.WriteAt(block, 0); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(name+"/write+fsync", func(b *testing.B) {
+			for b.Loop() {
+				if _, err := f.WriteAt(block, 0); err != nil {
+					b.Fatal(err)
+				}
+				if err := f.Sync(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		f.Close()
+	}
+}
