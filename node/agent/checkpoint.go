@@ -49,8 +49,15 @@ func (c *checkpoints) save(cp checkpoint) error {
 	return c.db.Batch(func(tx *bbolt.Tx) error { return tx.Bucket(bucket).Put([]byte(cp.Task.ID), raw) })
 }
 
-func (c *checkpoints) remove(task string) error {
-	return c.db.Batch(func(tx *bbolt.Tx) error { return tx.Bucket(bucket).Delete([]byte(task)) })
+func (c *checkpoints) remove(tasks ...string) error {
+	return c.db.Update(func(tx *bbolt.Tx) error {
+		for _, task := range tasks {
+			if err := tx.Bucket(bucket).Delete([]byte(task)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // all returns every checkpoint; one that cannot be read is an error, because

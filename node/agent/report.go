@@ -109,6 +109,17 @@ func (r *reporter) send(ctx context.Context, batch []model.TaskStatus) error {
 	if _, err := command.Do(try, r.proposer, &command.Observe{Node: r.node, Statuses: batch}); err != nil {
 		return err
 	}
+	if over := r.committed(batch); len(over) > 0 {
+		if err := r.checks.remove(over...); err != nil {
+			r.log.Warn("cannot remove checkpoints", "tasks", over, "err", err)
+		}
+	}
+	return nil
+}
+
+// committed forgets what the cluster knows now and tells which tasks are over. Propose returned after the
+// entry was applied here too, so the state knows that they are.
+func (r *reporter) committed(batch []model.TaskStatus) (over []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, st := range batch {
@@ -116,15 +127,11 @@ func (r *reporter) send(ctx context.Context, batch []model.TaskStatus) error {
 			delete(r.pending, st.Task)
 		}
 		if st.State.Terminal() {
-			// Propose returned after the entry was applied here too, so the
-			// state knows now that the task is over.
 			delete(r.ended, st.Task)
-			if err := r.checks.remove(st.Task); err != nil {
-				r.log.Warn("cannot remove checkpoint", "task", st.Task, "err", err)
-			}
+			over = append(over, st.Task)
 		}
 	}
-	return nil
+	return over
 }
 
 func sleep(ctx context.Context, d time.Duration) {

@@ -13,62 +13,20 @@ import (
 	"appliance/raft/state"
 )
 
-// kvInput is an operation on one key. cas expects a value: values are unique, so they tell versions apart.
-type kvInput struct{ op, key, expect, value string }
-
-// kvOutput is what came of it; known is false if the client never learned that.
-type kvOutput struct {
-	known, done bool
-	value       string // of get
-}
-
-// register is one key of the store. The state is its value, "" if there is none.
-var register = porcupine.Model{
-	Partition: func(ops []porcupine.Operation) [][]porcupine.Operation {
-		byKey := map[string][]porcupine.Operation{}
-		for _, o := range ops {
-			k := o.Input.(kvInput).key
-			byKey[k] = append(byKey[k], o)
-		}
-		var out [][]porcupine.Operation
-		for _, part := range byKey {
-			out = append(out, part)
-		}
-		return out
-	},
-	Init: func() any { return "" },
-	Step: func(st, input, output any) (bool, any) {
-		at, in, out := st.(string), input.(kvInput), output.(kvOutput)
-		switch in.op {
-		case "get":
-			return out.value == at, at
-		case "set", "delete":
-			return !out.known || out.done, in.value
-		default: // cas
-			fits := at == in.expect
-			if out.known && out.done != fits {
-				return false, at
-			}
-			if fits {
-				return true, in.value
-			}
-			return true, at
-		}
-	},
-	DescribeOperation: func(input, output any) string { return fmt.Sprintf("%v -> %v", input, output) },
-}
-
 // history is what clients saw. Safe for concurrent use.
 type history struct {
 	clock   atomic.Int64 // orders calls and returns
 	refused atomic.Int64
 
 	mu      sync.Mutex
-	ops     []porcupine.Operation
+	ops     []porcupine.Operation // on keys
+	apps    []porcupine.Operation // on releases
 	beliefs []belief
 	owners  map[string]string // of tasks
 	faults  map[string]int
 	errs    []string
+
+	noticed time.Duration // until all knew of a death
 }
 
 // belief is a time in which a client thinks that it holds a lease.
@@ -97,6 +55,16 @@ func (h *history) kv(client int, in kvInput, call int64, out kvOutput) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.ops = append(h.ops, porcupine.Operation{ClientId: client, Input: in, Call: call, Output: out, Return: end})
+}
+
+func (h *history) release(client int, in releaseInput, call int64, out releaseOutput) {
+	end := h.clock.Add(1)
+	if !out.known {
+		end = math.MaxInt64
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.apps = append(h.apps, porcupine.Operation{ClientId: client, Input: in, Call: call, Output: out, Return: end})
 }
 
 // held notes that a client learned now that it has a lease.
@@ -169,7 +137,7 @@ func (h *history) judge() []string {
 		for _, b := range h.beliefs[:i] {
 			if a.lease == b.lease && a.holder != b.holder && a.from.Before(b.until) && b.from.Before(a.until) {
 				errs = append(errs, fmt.Sprintf("lease %s has two holders: %s from %v until %v, %s from %v until %v",
-					a.lease, b.holder, clock(b.from), clock(b.until), a.holder, clock(a.from), clock(a.until)))
+					a.lease, b.holder, at(b.from), at(b.until), a.holder, at(a.from), at(a.until)))
 			}
 		}
 	}
@@ -182,19 +150,24 @@ func (h *history) judge() []string {
 	if known < minOps || len(h.faults) < minKinds || len(h.beliefs) < minBelief {
 		errs = append(errs, fmt.Sprintf("the run is meaningless: %d operations, %d kinds of faults, %d leases", known, len(h.faults), len(h.beliefs)))
 	}
-	switch porcupine.CheckOperationsTimeout(register, h.ops, time.Minute) {
-	case porcupine.Illegal:
-		errs = append(errs, "the history of the keys is not linearizable: "+h.broken())
-	case porcupine.Unknown:
-		errs = append(errs, "the history of the keys is too tangled to be judged")
-	}
-	return errs
+	errs = append(errs, linearizable("keys", register, h.ops)...)
+	return append(errs, linearizable("releases", releases, h.apps)...)
 }
 
-// broken shows the first key whose history cannot be.
-func (h *history) broken() string {
-	for _, part := range register.Partition(h.ops) {
-		if porcupine.CheckOperations(register, part) {
+func linearizable(what string, model porcupine.Model, ops []porcupine.Operation) []string {
+	switch porcupine.CheckOperationsTimeout(model, ops, time.Minute) {
+	case porcupine.Illegal:
+		return []string{"the history of the " + what + " is not linearizable: " + broken(model, ops)}
+	case porcupine.Unknown:
+		return []string{"the history of the " + what + " is too tangled to be judged"}
+	}
+	return nil
+}
+
+// broken shows the first part of a history that cannot be.
+func broken(model porcupine.Model, ops []porcupine.Operation) string {
+	for _, part := range model.Partition(ops) {
+		if porcupine.CheckOperations(model, part) {
 			continue
 		}
 		text := ""

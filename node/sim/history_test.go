@@ -15,12 +15,12 @@ func busy() *history {
 		h.faults[fmt.Sprint(i%minKinds)]++
 	}
 	for i := range minBelief {
-		h.beliefs = append(h.beliefs, belief{"l", "a", at(i), at(i + 1)})
+		h.beliefs = append(h.beliefs, belief{"l", "a", second(i), second(i + 1)})
 	}
 	return h
 }
 
-func at(s int) time.Time { return epoch.Add(time.Duration(s) * time.Second) }
+func second(s int) time.Time { return epoch.Add(time.Duration(s) * time.Second) }
 
 func TestJudgeFindsWhatIsWrong(t *testing.T) {
 	put := func(h *history, value string, out kvOutput) {
@@ -46,8 +46,8 @@ func TestJudgeFindsWhatIsWrong(t *testing.T) {
 		"unknown, undone":     {func(h *history) { put(h, "1", kvOutput{}); get(h, "1"); get(h, "") }, "not linearizable"},
 		"a swap that must do": {func(h *history) { put(h, "1", done); cas(h, "1", "2", false) }, "not linearizable"},
 		"two swaps of one":    {func(h *history) { put(h, "1", done); cas(h, "1", "2", true); cas(h, "1", "3", true) }, "not linearizable"},
-		"two holders":         {func(h *history) { h.beliefs = append(h.beliefs, belief{"l", "b", at(3).Add(1), at(4)}) }, "two holders"},
-		"a holder after":      {func(h *history) { h.beliefs = append(h.beliefs, belief{"l", "b", at(minBelief), at(99)}) }, ""},
+		"two holders":         {func(h *history) { h.beliefs = append(h.beliefs, belief{"l", "b", second(3).Add(1), second(4)}) }, "two holders"},
+		"a holder after":      {func(h *history) { h.beliefs = append(h.beliefs, belief{"l", "b", second(minBelief), second(99)}) }, ""},
 		"two owners":          {func(h *history) { h.owner("t", "s1"); h.owner("t", "s2") }, "is on s1 and on s2"},
 		"no faults":           {func(h *history) { clear(h.faults) }, "meaningless"},
 		"no traffic":          {func(h *history) { h.ops = nil }, "meaningless"},

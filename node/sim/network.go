@@ -8,6 +8,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"appliance/discovery/gossip"
 )
 
 // Network carries streams between hosts in simulated time. As with TCP, a chunk keeps its place in the
@@ -15,13 +17,14 @@ import (
 // timeout has broken the connection before. Windows are unbounded: a write never blocks. All fields are
 // under mu. Safe for concurrent use.
 type Network struct {
-	mu      sync.Mutex
-	rand    *rand.Rand
-	hosts   map[string]*host
-	down    map[[2]string]bool          // from, to
-	delay   map[[2]string]time.Duration // if not defaultDelay
-	conns   map[*conn]bool
-	changed chan struct{} // closed when a dial that waits may look again
+	mu       sync.Mutex
+	rand     *rand.Rand
+	hosts    map[string]*host
+	down     map[[2]string]bool          // from, to
+	delay    map[[2]string]time.Duration // if not defaultDelay
+	conns    map[*conn]bool
+	overflow int           // packets that found a full socket
+	changed  chan struct{} // closed when a dial that waits may look again
 }
 
 type host struct {
@@ -30,6 +33,9 @@ type host struct {
 	powered   bool
 	paused    bool
 	listeners map[string]*listener
+	packets   chan *gossip.Packet // of gossip's socket
+	lost      float64             // share of packets that get lost
+	doubled   float64             // or arrive twice
 }
 
 const (
@@ -61,7 +67,7 @@ func (n *Network) Boot(name string) *Port {
 		n.hosts[name] = h
 	}
 	h.epoch++
-	h.running, h.powered, h.paused, h.listeners = true, true, false, map[string]*listener{}
+	h.running, h.powered, h.paused, h.listeners, h.packets = true, true, false, map[string]*listener{}, nil
 	n.notify()
 	return &Port{net: n, host: name, epoch: h.epoch}
 }

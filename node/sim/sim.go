@@ -29,14 +29,14 @@ type report struct {
 
 const (
 	duration = 40 * time.Second // of trouble
-	healing  = 30 * time.Second // until every node takes writes again
+	healing  = 30 * time.Second // until every node takes writes again and everything is at target
 	maxTime  = 10 * time.Minute
 )
 
 // epoch is when a bubble's clock starts.
 var epoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
-func clock(t time.Time) time.Duration { return t.Sub(epoch) }
+func at(t time.Time) time.Duration { return t.Sub(epoch) }
 
 // trace is the story of a run; it keeps the last lines.
 type trace struct {
@@ -49,7 +49,7 @@ const traceLines = 400
 func (t *trace) add(text string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.lines = append(t.lines, fmt.Sprintf("%12v %s", clock(time.Now()), strings.TrimSpace(text)))
+	t.lines = append(t.lines, fmt.Sprintf("%12v %s", at(time.Now()), strings.TrimSpace(text)))
 	t.lines = t.lines[max(0, len(t.lines)-traceLines):]
 }
 
@@ -65,7 +65,7 @@ func run(seed uint64, dir string) (*history, *report) {
 		}
 		return a
 	}}))
-	c := newCluster(seed, dir, log, tr.add, func(err error) { h.fail("%v", err) })
+	c := newCluster(seed, dir, log, tr.add, h.fail)
 	runaway := time.AfterFunc(maxTime, func() { panic(fmt.Sprintf("seed %d does not end", seed)) })
 	defer runaway.Stop()
 	if err := c.up(); err != nil {
@@ -85,7 +85,7 @@ func run(seed uint64, dir string) (*history, *report) {
 
 func live(c *cluster, h *history, r *rand.Rand) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	err := setUp(ctx, c.machines[0].running().core)
+	err := setUp(ctx, c)
 	cancel()
 	if err != nil {
 		h.fail("%v", err)
@@ -107,7 +107,8 @@ func live(c *cluster, h *history, r *rand.Rand) {
 	wg.Wait()
 	c.fault("heal")
 	c.heal()
-	if !recovered(c, h) {
+	healed := time.Now()
+	if !recovered(c, h) || !settled(c, h, healed) || !company(c, h, healed) {
 		return
 	}
 	same(c, h)
@@ -152,6 +153,19 @@ func recovered(c *cluster, h *history) bool {
 				return false
 			}
 		}
+	}
+	return true
+}
+
+// settled checks that everything is at target soon after all trouble has ended.
+func settled(c *cluster, h *history, healed time.Time) bool {
+	ctx, cancel := context.WithDeadline(context.Background(), healed.Add(healing))
+	defer cancel()
+	p := c.machines[0].running()
+	c.makeRoom(ctx, p)
+	if why := c.converge(ctx, p); why != "" {
+		h.fail("not at target %v after all trouble has ended: %s", healing, why)
+		return false
 	}
 	return true
 }

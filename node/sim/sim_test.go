@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -36,7 +37,7 @@ func TestSeeds(t *testing.T) {
 }
 
 func simulate(t *testing.T, seed uint64) {
-	begin, dir := time.Now(), t.TempDir()
+	begin, dir := time.Now(), scratch(t)
 	var h *history
 	var r *report
 	leak := bubble(t, func() { h, r = run(seed, dir) })
@@ -44,8 +45,8 @@ func simulate(t *testing.T, seed uint64) {
 	if leak != nil && !r.Hung {
 		r.Errors = append(r.Errors, fmt.Sprint(leak))
 	}
-	t.Logf("%d operations (%d unknown, %d refused), %d leases, %d tasks, %d kinds of faults, %.1f s",
-		r.Ops, r.Unknown, h.refused.Load(), r.Leases, r.Tasks, len(r.Faults), time.Since(begin).Seconds())
+	t.Logf("%d operations (%d unknown, %d refused), %d leases, %d tasks, %d kinds of faults, a death noticed after %v, %.1f s",
+		r.Ops, r.Unknown, h.refused.Load(), r.Leases, r.Tasks, len(r.Faults), h.noticed, time.Since(begin).Seconds())
 	if len(r.Errors) > 0 {
 		t.Errorf("%s\n\n%s\n\nreproduce: go test ./node/sim -run TestSeeds -seed=%d", strings.Join(r.Trace, "\n"), strings.Join(r.Errors, "\n"), seed)
 	}
@@ -59,10 +60,24 @@ func bubble(t *testing.T, f func()) (leak any) {
 		if leak = recover(); leak != nil && !done {
 			panic(leak)
 		}
+		if leak != nil && os.Getenv("SIM_STACKS") != "" {
+			b := make([]byte, 1<<20)
+			fmt.Fprintf(os.Stderr, "%s\n", b[:runtime.Stack(b, true)])
+		}
 	}()
 	synctest.Test(t, func(*testing.T) {
 		f()
 		done = true
 	})
 	return nil
+}
+
+// scratch is a directory in memory if there is one: files of agents are written through.
+func scratch(t *testing.T) string {
+	dir, err := os.MkdirTemp("/dev/shm", "sim")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }

@@ -18,27 +18,7 @@ const (
 	keys    = 5
 	leases  = 2
 	ttl     = 2 * time.Second
-	appID   = "/test/a"
 )
-
-// setUp commits what tasks need: an environment, an app and two agents.
-func setUp(ctx context.Context, c core) error {
-	commands := []command.Command{
-		&command.PutEnvironment{Environment: model.Environment{Name: "test"}},
-		&command.CreateRelease{Release: model.Release{App: appID, Spec: model.AppSpec{ID: appID, Image: "a"}}, Deployment: model.Deployment{ID: "d"}},
-	}
-	for _, name := range []string{"s1", "s2"} {
-		commands = append(commands, &command.RegisterNode{Node: model.Node{
-			ID: name, Name: name, Role: model.RoleAgent, Status: model.NodeReady, Capacity: model.Resources{CPUs: 4, Memory: 1000},
-		}})
-	}
-	for _, cmd := range commands {
-		if res, err := propose(ctx, c, cmd); err != nil || res.Err != nil {
-			return fmt.Errorf("set up %T: %w %v", cmd, err, res.Err)
-		}
-	}
-	return nil
-}
 
 func propose(ctx context.Context, c core, cmd command.Command) (command.Result, error) {
 	raw, err := command.Encode(cmd)
@@ -67,7 +47,7 @@ type client struct {
 	count int
 	seen  map[string]model.KV  // last read or written
 	until map[string]time.Time // end of the leases taken
-	tasks []string             // created here and not yet over
+	tasks []string             // launched here and not stopped
 }
 
 func (c *client) run(ctx context.Context) {
@@ -87,9 +67,27 @@ func (c *client) step(ctx context.Context, p *process) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	key := fmt.Sprintf("k%d", c.rand.IntN(keys))
 	c.count++
-	switch c.rand.IntN(11) {
+	switch n := c.rand.IntN(100); {
+	case n < 3:
+		c.deploy(ctx, p)
+	case n < 7:
+		c.version(ctx, p, apps[c.rand.IntN(len(apps))])
+	case n < 8:
+		c.scale(ctx, p)
+	case n < 9:
+		c.drain(ctx, p)
+	case n < 20:
+		c.task(ctx, p)
+	default:
+		c.onKeys(ctx, p)
+	}
+}
+
+// onKeys is what a client does on keys and leases.
+func (c *client) onKeys(ctx context.Context, p *process) {
+	key := fmt.Sprintf("k%d", c.rand.IntN(keys))
+	switch c.rand.IntN(9) {
 	case 0, 1, 2:
 		c.get(ctx, p, key)
 	case 3:
@@ -99,10 +97,8 @@ func (c *client) step(ctx context.Context, p *process) {
 	case 5, 6:
 		row := c.seen[key]
 		c.write(ctx, p, kvInput{op: "cas", key: key, expect: string(row.Value), value: c.value()}, row.ModifyIndex)
-	case 7, 8:
-		c.lease(ctx, p)
 	default:
-		c.task(ctx, p)
+		c.lease(ctx, p)
 	}
 }
 
@@ -135,8 +131,8 @@ func (c *client) write(ctx context.Context, p *process, in kvInput, index uint64
 	var got command.KVTxnResult
 	switch {
 	case p.dead.Load(): // unknown
-	case errors.Is(err, raft.ErrNoLeader) && !errors.Is(err, raft.ErrUnknownOutcome):
-		c.history.refused.Add(1) // it promises that nothing was changed
+	case refused(err):
+		c.history.refused.Add(1)
 		return
 	case err != nil:
 	case res.Decode(&got) != nil:
@@ -152,6 +148,11 @@ func (c *client) write(ctx context.Context, p *process, in kvInput, index uint64
 	c.history.kv(c.id, in, call, out)
 }
 
+// refused reports whether an error promises that nothing was changed.
+func refused(err error) bool {
+	return errors.Is(err, raft.ErrNoLeader) && !errors.Is(err, raft.ErrUnknownOutcome)
+}
+
 // lease takes or gives up a lease under the client's name.
 func (c *client) lease(ctx context.Context, p *process) {
 	name := fmt.Sprintf("l%d", c.rand.IntN(leases))
@@ -160,54 +161,15 @@ func (c *client) lease(ctx context.Context, p *process) {
 		propose(ctx, p.core, &command.ReleaseLease{Name: name, Holder: c.name, Expires: c.until[name]})
 		return
 	}
-	at := time.Now()
-	res, err := propose(ctx, p.core, &command.TakeLease{Name: name, Holder: c.name, At: at, TTL: ttl})
+	asked := time.Now()
+	cmd := &command.TakeLease{Name: name, Holder: c.name, At: p.machine.clock.now(), TTL: ttl}
+	res, err := propose(ctx, p.core, cmd)
 	if err == nil && res.Err == nil && !p.dead.Load() {
 		var got model.Lease
 		if err := res.Decode(&got); err != nil {
 			c.history.fail("lease: %v", err)
 		}
 		c.until[name] = got.Expires
-		c.history.held(name, c.name, at.Add(ttl))
-	}
-}
-
-// task creates a task, asks for it to be placed on a node, or ends it.
-func (c *client) task(ctx context.Context, p *process) {
-	if len(c.tasks) == 0 || len(c.tasks) < 4 && c.rand.IntN(2) == 0 {
-		id := "t-" + c.value()
-		task := model.Task{ID: id, App: appID, Resources: model.Resources{CPUs: 1, Memory: 10}, CreatedAt: time.Now()}
-		if _, err := propose(ctx, p.core, &command.CreateTasks{Tasks: []model.Task{task}}); err == nil {
-			c.tasks = append(c.tasks, id)
-		}
-		return
-	}
-	id := c.tasks[c.rand.IntN(len(c.tasks))]
-	t := state.Tasks.Get(p.store.Snapshot(), id) // maybe old: commands must bear that
-	if t != nil && t.Node != "" && c.rand.IntN(2) == 0 {
-		st := model.TaskStatus{Task: id, State: model.TaskFinished, Seq: t.Status.Seq + 1, At: time.Now()}
-		if _, err := propose(ctx, p.core, &command.Observe{Node: t.Node, Statuses: []model.TaskStatus{st}}); err == nil {
-			c.drop(id)
-		}
-		return
-	}
-	node := []string{"s1", "s2"}[c.rand.IntN(2)]
-	place := model.Placement{Task: id, Node: node, Ports: []int{31000 + c.rand.IntN(5)}, At: time.Now()}
-	res, err := propose(ctx, p.core, &command.Place{Placements: []model.Placement{place}})
-	var placed command.Placed
-	if err != nil || p.dead.Load() || res.Decode(&placed) != nil {
-		return
-	}
-	if placed.Refused[id] == "" {
-		c.history.owner(id, node)
-	}
-}
-
-func (c *client) drop(id string) {
-	for i, t := range c.tasks {
-		if t == id {
-			c.tasks = append(c.tasks[:i], c.tasks[i+1:]...)
-			return
-		}
+		c.history.held(name, c.name, cmd.HeldUntil(asked))
 	}
 }

@@ -7,9 +7,13 @@ import (
 	"appliance/raft/state"
 )
 
+// LeaseSkew is how far the clocks of two nodes may be apart without harm to
+// leases.
+const LeaseSkew = 500 * time.Millisecond
+
 // TakeLease takes a free or expired lease, or extends one's own. At is the
-// leader's clock when it proposed; the holder must count its own time from
-// before it asked.
+// proposer's clock. The next holder may propose by another clock, which is up
+// to LeaseSkew ahead: HeldUntil tells how long one may count on the lease.
 type TakeLease struct {
 	Name   string        `json:"name"`
 	Holder string        `json:"holder"`
@@ -36,6 +40,10 @@ func (c *TakeLease) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 	state.Leases.Put(tx, index, &next)
 	return next, nil
 }
+
+// HeldUntil is when the holder must have stopped, by its own clock, if it
+// asked at asked. With a TTL of no more than LeaseSkew it never holds at all.
+func (c *TakeLease) HeldUntil(asked time.Time) time.Time { return asked.Add(c.TTL - LeaseSkew) }
 
 // ReleaseLease gives up one's own lease; anybody else's is left alone.
 type ReleaseLease struct {

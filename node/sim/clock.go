@@ -1,0 +1,34 @@
+package sim
+
+import (
+	"sync/atomic"
+	"time"
+
+	"appliance/discovery/gossip"
+)
+
+// clock is a machine's wall clock: simulated time and an error.
+type clock struct{ offset atomic.Int64 }
+
+func (c *clock) now() time.Time { return time.Now().Add(c.off()) }
+
+func (c *clock) off() time.Duration { return time.Duration(c.offset.Load()) }
+
+func (c *clock) set(offset time.Duration) { c.offset.Store(int64(offset)) }
+
+// maxOffset is how wrong a clock may be without harm: two of them differ by twice that at most.
+const maxOffset = 250 * time.Millisecond
+
+// liveness is what gossip thinks, in times of the machine's clock.
+type liveness struct {
+	*gossip.Gossip
+	clock *clock
+}
+
+func (l liveness) Alive(node string) (bool, time.Time) {
+	alive, since := l.Gossip.Alive(node)
+	if !since.IsZero() {
+		since = since.Add(l.clock.off())
+	}
+	return alive, since
+}
