@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -29,28 +28,6 @@ func (c apiCluster) Sync(ctx context.Context) error { return unavailable(c.n.cor
 func (c apiCluster) Alive(node string) bool         { return c.n.alive(node) }
 func (c apiCluster) Catalog() *discovery.Table      { return c.n.catalog.Current() }
 func (c apiCluster) VIPHolder() string              { return c.n.vipHolder() }
-
-// Warnings are what an operator should know without asking.
-func (c apiCluster) Warnings() []string {
-	var out []string
-	snap := c.n.store.Snapshot()
-	masters, alive := 0, 0
-	for n := range state.Nodes.All(snap) {
-		if n.Role == model.RoleMaster {
-			masters++
-			if c.n.alive(n.ID) {
-				alive++
-			}
-		}
-	}
-	if masters > 0 && masters < 3 {
-		out = append(out, fmt.Sprintf("%d master: the loss of one stops all changes; join masters until there are three", masters))
-	}
-	if masters >= 3 && alive <= masters/2+1 && alive < masters {
-		out = append(out, fmt.Sprintf("%d of %d masters answer: the loss of one more stops all changes", alive, masters))
-	}
-	return out
-}
 
 func (c apiCluster) NewJoinToken(role model.Role, now time.Time) (string, model.JoinToken, error) {
 	tok, err := pki.NewToken(rand.Reader, role, pki.DigestOf(c.n.keys.CA()))

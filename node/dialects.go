@@ -207,6 +207,7 @@ func (n *Node) openDNS(context.Context) error {
 	low, err := dns.New(cfg)
 	if err != nil {
 		n.log.Info("DNS answers on port 8600 only", "because", err)
+		n.watchdogs.down("DNS on port 53", err.Error(), "stop what uses the port (ss -lunp shows it) and restart this node, or join with --dns=false")
 		return nil
 	}
 	n.part("DNS on 53", low.Run)

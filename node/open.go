@@ -29,7 +29,7 @@ import (
 const gossipPort = wire.Port + 1
 
 func (n *Node) openData(ctx context.Context) error {
-	if err := checkSpace(n.cfg.Data); err != nil {
+	if err := startSpace(n.cfg.Data); err != nil {
 		return err
 	}
 	lock, err := lockData(n.cfg.Data)

@@ -63,6 +63,8 @@ type Node struct {
 	vip        *vipRunner // ingress masters only
 	api        *api.Server
 	dialects   dialects
+	links      *links
+	watchdogs  *watchdogs
 
 	parts []part // what Run runs, in the order of start
 }
@@ -89,7 +91,7 @@ func Run(ctx context.Context, cfg Config, version, level string) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	n := &Node{cfg: cfg, version: version, log: log, done: ctx.Done()}
+	n := &Node{cfg: cfg, version: version, log: log, done: ctx.Done(), watchdogs: newWatchdogs(log)}
 	if err := n.open(ctx); err != nil {
 		cancel()
 		return err
@@ -124,6 +126,7 @@ func (n *Node) open(ctx context.Context) error {
 		{"log", n.openCore}, // before anything that reads the state
 		{"protocol level", n.openVersions},
 		{"gossip", n.openGossip},
+		{"watchdogs", n.openWatchdogs},
 		{"catalog", n.openCatalog},
 		{"registry", n.openRegistry},
 		{"volumes", n.openVolumes},

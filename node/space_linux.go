@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"appliance/node/doctor"
 	"appliance/node/model"
 
 	"golang.org/x/sys/unix"
@@ -20,6 +21,17 @@ func checkSpace(dir string) error {
 			Because("%d MiB are free, %d are needed", free>>20, minFree>>20).Try("free some space and start again")
 	}
 	return nil
+}
+
+// startSpace is checkSpace for a node that has a reserve to give up.
+func startSpace(dir string) error {
+	if checkSpace(dir) == nil {
+		return nil
+	}
+	if err := doctor.GiveUpReserve(dir); err != nil {
+		return err
+	}
+	return checkSpace(dir)
 }
 
 // lockData makes this process the only node on a data directory. The lock

@@ -178,7 +178,7 @@ volumes in one program. The first machine runs "appliance init", the others
 		&cobra.Group{ID: "look", Title: "Look:"}, &cobra.Group{ID: "images", Title: "Images and access:"})
 	a.group(root, "cluster", a.initCmd(), a.joinCmd(), a.runCmd(), a.leaveCmd(), a.drainCmd(), a.snapshotCmd(), a.upgradeCmd(), a.auditCmd(), a.labCmd(), a.chaosCmd())
 	a.group(root, "apps", a.deployCmd(), a.promoteCmd(), a.scaleCmd(), a.rollbackCmd(), a.restartCmd(), a.stopCmd(), a.whyCmd())
-	a.group(root, "look", a.statusCmd(), a.psCmd(), a.nodesCmd(), a.appsCmd(), a.servicesCmd(), a.routesCmd(), a.imagesCmd(),
+	a.group(root, "look", a.statusCmd(), a.doctorCmd(), a.netCmd(), a.psCmd(), a.nodesCmd(), a.appsCmd(), a.servicesCmd(), a.routesCmd(), a.imagesCmd(),
 		a.volumesCmd(), a.eventsCmd(), a.logsCmd())
 	a.group(root, "images", a.buildCmd(), a.tokenCmd(), a.envCmd(), a.kvCmd())
 	finish(root)

@@ -38,9 +38,7 @@ func (a *app) statusCmd() *cobra.Command {
 		if !st.Fresh {
 			p.Line("warning: %s is out of touch with the masters; this is what it last knew", st.Node)
 		}
-		for _, w := range st.Warnings {
-			p.Line("warning: %s", w)
-		}
+		printFindings(p, st)
 		p.Line("")
 		printNodes(p, st.Nodes)
 		p.Line("")

@@ -113,6 +113,7 @@ func (s *Server) Handler() http.Handler {
 	s.raw("DELETE", "/volumes/{name}", operator, s.removeVolume)
 	s.raw("GET", "/audit", Need{Operator: true}, s.audit)
 	s.snapshotRoutes()
+	s.checkupRoutes()
 	s.upgradeRoutes()
 	s.mux.HandleFunc(Prefix+"/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, model.Errorf(model.CodeNotFound, "there is no %s %s", r.Method, r.URL.Path).Try("see appliance help for what there is"))

@@ -8,6 +8,7 @@ package api
 import (
 	"time"
 
+	"appliance/node/doctor"
 	"appliance/node/model"
 )
 
@@ -29,6 +30,8 @@ type Status struct {
 	Apps     []AppView    `json:"apps"`
 	Volumes  []VolumeView `json:"volumes"`
 	Warnings []string     `json:"warnings,omitempty"`
+	// Findings are what the warnings are made of; `appliance doctor` has more.
+	Findings []doctor.Finding `json:"findings,omitempty"`
 }
 
 // NodeView is a node with what is used of it.

@@ -21,6 +21,9 @@ func (s *Server) statusOf(snap *state.Snapshot) Status {
 		Leader: nodeName(snap, s.Cluster.Leader()), Node: nodeName(snap, s.Cluster.Self()),
 		VIPNode: nodeName(snap, s.Cluster.VIPHolder()), Warnings: s.Cluster.Warnings(),
 		Nodes: s.nodeViews(snap), Apps: s.appViews(snap, false), Volumes: s.volumeViews(snap)}
+	if c, ok := s.Cluster.(Checkups); ok {
+		st.Findings = c.Findings()
+	}
 	for c := range state.Clusters.All(snap) {
 		st.Cluster, st.ID, st.VIP = c.Name, c.ID, c.VIP
 	}
