@@ -30,7 +30,7 @@ func (c apiCluster) Catalog() *discovery.Table      { return c.n.catalog.Current
 func (c apiCluster) VIPHolder() string              { return c.n.vipHolder() }
 
 func (c apiCluster) NewJoinToken(role model.Role, now time.Time) (string, model.JoinToken, error) {
-	tok, err := pki.NewToken(rand.Reader, role, pki.DigestOf(c.n.keys.CA()))
+	tok, err := pki.NewToken(rand.Reader, role, c.n.trust.signer())
 	if err != nil {
 		return "", model.JoinToken{}, err
 	}

@@ -156,6 +156,10 @@ func authorize(peer wire.Peer, payload []byte) error {
 		if c.Node.ID != peer.ID {
 			return fmt.Errorf("node %s may not speak for node %s", peer.ID, c.Node.ID)
 		}
+	case *command.ReportTrust:
+		if c.Node != peer.ID {
+			return fmt.Errorf("node %s may not speak for node %s", peer.ID, c.Node)
+		}
 	case *command.SetNodeStatus:
 		if c.Node != peer.ID || c.Status != model.NodeLeft {
 			return fmt.Errorf("node %s may only say that it leaves itself", peer.ID)

@@ -105,7 +105,27 @@ func storeFounder(c Config, ca *pki.CA, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	return c.pki().SaveGossipKey(gossip)
+	return c.pki().SaveGossipKeys([][]byte{gossip})
+}
+
+// founderTrust names the keys of a new cluster, and makes the one that its
+// secrets are sealed with.
+func founderTrust(c Config, ca *pki.CA, now time.Time) (*model.Trust, error) {
+	gossip, err := c.pki().GossipKeys()
+	if err != nil {
+		return nil, err
+	}
+	seal, err := pki.NewSealKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.pki().SaveKey(seal.ID(), seal[:]); err != nil {
+		return nil, err
+	}
+	ring := func(id string, cert []byte) model.Ring {
+		return model.Ring{Keys: []model.TrustKey{{ID: id, Cert: cert, AddedAt: now}}, Active: id, Since: now}
+	}
+	return &model.Trust{CA: ring(ca.Digest().String(), ca.CertPEM()), Gossip: ring(pki.GossipKeyID(gossip[0]), nil), Seal: ring(seal.ID(), nil)}, nil
 }
 
 func writeBirth(c Config, birth command.InitCluster) error {

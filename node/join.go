@@ -34,14 +34,16 @@ type joinRequest struct {
 
 // joinAnswer is what makes the machine a node.
 type joinAnswer struct {
-	ID       string   `json:"id"`
-	Chain    []byte   `json:"chain"`
-	CA       []byte   `json:"ca"`
-	CAKey    []byte   `json:"caKey,omitempty"` // masters only
-	Gossip   []byte   `json:"gossip"`
-	Masters  []string `json:"masters"`
-	VIP      string   `json:"vip,omitempty"`
-	Replaced string   `json:"replaced,omitempty"`
+	ID       string            `json:"id"`
+	Chain    []byte            `json:"chain"`
+	CA       []byte            `json:"ca"`               // all that are believed, the one that signs first
+	CAKey    []byte            `json:"caKey,omitempty"`  // masters only; of the first
+	Gossip   []byte            `json:"gossip"`           // the key that is sent with
+	Others   [][]byte          `json:"others,omitempty"` // further gossip keys, while they are rotated
+	Keys     map[string][]byte `json:"keys,omitempty"`   // masters only: further private keys by id
+	Masters  []string          `json:"masters"`
+	VIP      string            `json:"vip,omitempty"`
+	Replaced string            `json:"replaced,omitempty"`
 }
 
 // Joined is what the user of join is told.
@@ -99,7 +101,12 @@ func settle(c Config, ans joinAnswer, key []byte) error {
 	if err := c.pki().SaveNode(ans.Chain, key); err != nil {
 		return err
 	}
-	if err := c.pki().SaveGossipKey(ans.Gossip); err != nil {
+	for id, key := range ans.Keys {
+		if err := c.pki().SaveKey(id, key); err != nil {
+			return err
+		}
+	}
+	if err := c.pki().SaveGossipKeys(append([][]byte{ans.Gossip}, ans.Others...)); err != nil {
 		return err
 	}
 	if c.VIP == "" && c.Role == model.RoleMaster {
@@ -170,8 +177,8 @@ func issue(ca *pki.CA, now time.Time, csr []byte, id, name string, role model.Ro
 
 // admission serves the join protocol of a master.
 type admission struct {
-	ca       *pki.CA
-	gossip   []byte
+	ca       *authority
+	gossip   func() [][]byte
 	store    *state.Store
 	proposer command.Proposer
 	sync     func(context.Context) error
@@ -182,6 +189,7 @@ func (a *admission) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /join", serveJSON(a.join))
 	mux.HandleFunc("POST /renew", serveJSON(a.renew))
+	mux.HandleFunc("POST "+pathTrust, serveJSON(func(context.Context, struct{}) (trustAnswer, error) { return trustAnswer{CAs: a.ca.bundle()}, nil }))
 	return mux
 }
 
@@ -237,7 +245,7 @@ func (a *admission) join(ctx context.Context, req joinRequest) (joinAnswer, erro
 	// join whose answer was lost may be repeated.
 	n := model.Node{ID: newID(), Name: req.Name, Role: req.Role, Addr: req.Addr, Attributes: req.Attributes, Level: req.Level,
 		JoinedAt: now, Status: model.NodeDown, StatusSince: now, StatusWhy: "has joined and not started yet"}
-	chain, err := issue(a.ca, now, req.CSR, n.ID, n.Name, n.Role, n.Addr)
+	chain, err := a.ca.sign(req.CSR, n.ID, n.Name, n.Role, n.Addr)
 	if err != nil {
 		return ans, model.Errorf(model.CodeInvalid, "the certificate request was refused").Because("%v", err)
 	}
@@ -249,12 +257,13 @@ func (a *admission) join(ctx context.Context, req joinRequest) (joinAnswer, erro
 	if err := res.Decode(&reg); err != nil {
 		return ans, err
 	}
-	ans = joinAnswer{ID: n.ID, Chain: chain, CA: a.ca.CertPEM(), Gossip: a.gossip, Masters: a.masters(), Replaced: reg.Replaced}
+	gossip := a.gossip()
+	ans = joinAnswer{ID: n.ID, Chain: chain, CA: a.ca.bundle(), Gossip: gossip[0], Others: gossip[1:], Masters: a.masters(), Replaced: reg.Replaced}
 	for c := range state.Clusters.All(snap) {
 		ans.VIP = c.VIP
 	}
 	if n.Role == model.RoleMaster {
-		ans.CAKey, err = a.ca.KeyPEM()
+		ans.CAKey, ans.Keys, err = a.ca.private(ans.CA)
 	}
 	return ans, err
 }
@@ -278,6 +287,6 @@ func (a *admission) renew(ctx context.Context, req renewRequest) (renewAnswer, e
 	if n == nil {
 		return renewAnswer{}, model.Errorf(model.CodeDenied, "node %s is not of this cluster any more", peer.Name).Try("join this machine again")
 	}
-	chain, err := issue(a.ca, time.Now().UTC(), req.CSR, n.ID, n.Name, n.Role, n.Addr)
+	chain, err := a.ca.sign(req.CSR, n.ID, n.Name, n.Role, n.Addr)
 	return renewAnswer{Chain: chain}, err
 }

@@ -53,32 +53,10 @@ func (n *Node) openIdentity(context.Context) error {
 		return err
 	}
 	n.keys = keys
-	if n.cfg.Role == model.RoleMaster {
-		if n.ca, err = n.cfg.pki().LoadCA(); err != nil {
-			return err
-		}
-	}
 	n.part("certificate", func(ctx context.Context) error {
 		return keys.Run(ctx, n.log, n.signLeaf, n.cfg.pki().SaveNode)
 	})
 	return nil
-}
-
-// signLeaf renews the node's own certificate: by itself on a master, by any
-// master elsewhere.
-func (n *Node) signLeaf(ctx context.Context, csr []byte) ([]byte, error) {
-	if n.ca != nil {
-		return issue(n.ca, time.Now().UTC(), csr, n.cfg.ID, n.cfg.Name, n.cfg.Role, n.cfg.Advertise)
-	}
-	client := wire.JoinClient(nil, n.keys, nil)
-	var last error
-	for _, addr := range n.masters.list() {
-		var ans renewAnswer
-		if last = postJSON(ctx, client, "https://"+addr+"/renew", renewRequest{CSR: csr}, &ans); last == nil {
-			return ans.Chain, nil
-		}
-	}
-	return nil, last
 }
 
 func (n *Node) openCore(context.Context) error {
@@ -108,18 +86,18 @@ func (n *Node) openCore(context.Context) error {
 	}
 	n.part("log", n.core.Run)
 	n.proposer = auditor{levelGate{proposer{n.core}, n.store}, n.cfg.ID}
-	return nil
+	return n.openTrust()
 }
 
 func (n *Node) openGossip(context.Context) error {
-	key, err := n.cfg.pki().GossipKey()
+	var err error
+	n.gossip, err = gossip.New(gossip.Config{ID: n.cfg.ID, Name: n.cfg.Name, Role: string(n.cfg.Role), Version: n.version,
+		Cluster: n.keys.Identity().Cluster, Key: n.trust.gossipKeys()[0], Bind: n.cfg.Advertise, Port: gossipPort, Advertise: n.cfg.Advertise,
+		Seeds: n.gossipSeeds, Log: n.log})
 	if err != nil {
 		return err
 	}
-	n.gossip, err = gossip.New(gossip.Config{ID: n.cfg.ID, Name: n.cfg.Name, Role: string(n.cfg.Role), Version: n.version,
-		Cluster: n.keys.Identity().Cluster, Key: key, Bind: n.cfg.Advertise, Port: gossipPort, Advertise: n.cfg.Advertise,
-		Seeds: n.gossipSeeds, Log: n.log})
-	if err != nil {
+	if err := n.gossip.SetKeys(n.trust.gossipKeys()); err != nil {
 		return err
 	}
 	n.part("gossip", n.gossip.Run)

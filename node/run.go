@@ -149,16 +149,12 @@ func (n *Node) open(ctx context.Context) error {
 		return err
 	}
 	n.server.HandleHTTP(n.rpc)
-	if n.ca != nil {
-		gossipKey, err := n.cfg.pki().GossipKey()
-		if err != nil {
-			return err
-		}
-		a := &admission{ca: n.ca, gossip: gossipKey, store: n.store, proposer: n.proposer, sync: n.core.Linearize, masters: n.masters.list}
-		n.server.HandleJoin(a.handler())
+	if n.voter != nil {
+		n.server.HandleJoin(n.admission().handler())
 	}
 	n.part("wire", func(ctx context.Context) error { return n.server.Run(ctx, ln) })
 	n.part("announce", n.announce)
+	n.part("trust", n.trust.Run)
 	n.part("trim", trim.Run)
 	return nil
 }

@@ -57,7 +57,7 @@ type Config struct {
 	Version string
 
 	Cluster   string // label: packets of other clusters are dropped
-	Key       []byte // 16, 24 or 32 bytes
+	Key       []byte // 16, 24 or 32 bytes; SetKeys changes it later
 	Bind      string // IP address to listen on
 	Port      int    // TCP and UDP; 0 lets the kernel choose
 	Advertise string // IP address told to others; empty: Bind
@@ -95,6 +95,9 @@ type Gossip struct {
 	cfg  Config
 	list *memberlist.Memberlist
 
+	keying  sync.Mutex // one SetKeys at a time
+	keyring *memberlist.Keyring
+
 	mu       sync.Mutex
 	members  map[string]Member
 	changed  chan struct{}
@@ -120,6 +123,9 @@ func New(cfg Config) (*Gossip, error) {
 	if err != nil || len(raw) > memberlist.MetaMaxSize {
 		return nil, fmt.Errorf("gossip: name, role and version need %d bytes, %d are allowed: choose a shorter node name", len(raw), memberlist.MetaMaxSize)
 	}
+	if g.keyring, err = memberlist.NewKeyring(nil, cfg.Key); err != nil {
+		return nil, fmt.Errorf("gossip key: %w", err)
+	}
 	list, err := memberlist.Create(g.memberlistConfig(raw))
 	if err != nil {
 		return nil, fmt.Errorf("gossip cannot start on %s: %w", net.JoinHostPort(cfg.Bind, strconv.Itoa(cfg.Port)), err)
@@ -132,7 +138,7 @@ func (g *Gossip) memberlistConfig(raw []byte) *memberlist.Config {
 	c := memberlist.DefaultLANConfig()
 	c.Name = g.cfg.ID
 	c.Label = g.cfg.Cluster
-	c.SecretKey = g.cfg.Key
+	c.Keyring = g.keyring
 	c.BindAddr, c.BindPort = g.cfg.Bind, g.cfg.Port
 	c.AdvertiseAddr, c.AdvertisePort = g.cfg.Advertise, g.cfg.Port
 	c.ProbeInterval, c.ProbeTimeout, c.SuspicionMult = probeInterval, probeTimeout, suspicionMult

@@ -2,6 +2,8 @@ package model
 
 import (
 	"encoding/json"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 )
@@ -16,6 +18,7 @@ type AppSpec struct {
 	Shell       string            `json:"cmd,omitempty"` // run by /bin/sh -c; excludes Command and Args
 	Env         map[string]string `json:"env,omitempty"`
 	Labels      map[string]string `json:"labels,omitempty"`
+	Secrets     map[string]string `json:"secrets,omitempty" level:"2"` // variable -> name of a secret
 	Instances   int               `json:"instances"`
 	Resources   Resources         `json:"resources"`
 	Network     string            `json:"network,omitempty"` // host, bridge (default) or none
@@ -129,7 +132,7 @@ type Release struct {
 }
 
 // InEnv fills the environment into a spec: "{env}" in route hosts, volume
-// names and values of variables. The spec itself is not changed.
+// names, values of variables and names of secrets. The spec itself is not changed.
 func (s AppSpec) InEnv(env string) AppSpec {
 	fill := func(v string) string { return strings.ReplaceAll(v, "{env}", env) }
 	s.Routes = append([]Route(nil), s.Routes...)
@@ -147,7 +150,20 @@ func (s AppSpec) InEnv(env string) AppSpec {
 		}
 		s.Env = vars
 	}
+	if s.Secrets != nil {
+		names := make(map[string]string, len(s.Secrets))
+		for k, v := range s.Secrets {
+			names[k] = fill(v)
+		}
+		s.Secrets = names
+	}
 	return s
+}
+
+// SecretNames are the secrets that the spec needs, sorted, each once.
+func (s *AppSpec) SecretNames() []string {
+	names := slices.Sorted(maps.Values(s.Secrets))
+	return slices.Compact(names)
 }
 
 // Key is the id of a release in the state.

@@ -8,8 +8,11 @@ type Cluster struct {
 	ID        string    `json:"id"`
 	Name      string    `json:"name"`
 	CreatedAt time.Time `json:"createdAt"`
-	CACert    []byte    `json:"caCert"` // PEM; public
-	VIP       string    `json:"vip,omitempty"`
+	CACert    []byte    `json:"caCert"` // PEM; public; of the CA that signs
+	// Trust is by what nodes know each other; nil until the leader of a version
+	// that knows it has filled it in. Written by RotateKey only.
+	Trust *Trust `json:"trust,omitempty" level:"2"`
+	VIP   string `json:"vip,omitempty"`
 	// DefaultEnv is the environment of apps whose id names none, as in the
 	// Marathon dialect.
 	DefaultEnv string `json:"defaultEnv,omitempty"`
@@ -69,6 +72,8 @@ type Node struct {
 	StatusSince time.Time  `json:"statusSince"`
 	StatusWhy   string     `json:"statusWhy,omitempty"`
 	Drain       bool       `json:"drain,omitempty"`
+	// Trust is what the node has of the cluster's keys, said by itself.
+	Trust *NodeTrust `json:"trust,omitempty" level:"2"`
 }
 
 // Speaks is the protocol level of the node's binary, at least 1.
@@ -163,12 +168,4 @@ type Lease struct {
 	Holder  string    `json:"holder"` // node id
 	Epoch   uint64    `json:"epoch"`  // grows with every change of holder
 	Expires time.Time `json:"expires"`
-}
-
-// Secret is a small opaque value of the cluster, such as the gossip key or the
-// CA key sealed for masters. It is never part of an API answer.
-type Secret struct {
-	Meta
-	Name  string `json:"name"`
-	Value []byte `json:"value"`
 }

@@ -11,8 +11,9 @@ import (
 	"time"
 )
 
-// Dir keeps the identity of a node on disk: ca.crt, ca.key (masters only), node.pem (chain and key in
-// one file, so that a crash never leaves a mixed pair) and gossip.key. Files are 0600, replaced
+// Dir keeps the identity of a node on disk: ca.crt (all CAs that it believes, the signing one first),
+// node.pem (chain and key in one file, so that a crash never leaves a mixed pair), gossip.key (all
+// gossip keys, the sending one first), and on masters only ca.key and keys/. Files are 0600, replaced
 // atomically and synced.
 type Dir string
 
@@ -39,17 +40,17 @@ func (d Dir) SaveCA(certPEM, keyPEM []byte) error {
 	return d.write(fileCA, certPEM)
 }
 
-// LoadCA reads the CA with its key. It fails with fs.ErrNotExist on an agent.
+// LoadCA reads the signing CA with its key. It fails with fs.ErrNotExist on an agent.
 func (d Dir) LoadCA() (*CA, error) {
-	cert, err := d.read(fileCA)
+	bundle, err := d.read(fileCA)
 	if err != nil {
 		return nil, err
 	}
-	key, err := d.read(fileCAKey)
+	cert, err := ParseCertificate(bundle)
 	if err != nil {
 		return nil, err
 	}
-	return LoadCA(cert, key)
+	return d.LoadAuthority(cert)
 }
 
 // SaveNode stores the node certificate chain and key.
@@ -72,21 +73,6 @@ func (d Dir) Keychain(now time.Time) (*Keychain, error) {
 		return nil, fmt.Errorf("%s is damaged: join this node again", filepath.Join(string(d), fileNode))
 	}
 	return NewKeychain(ca, chain, pem.EncodeToMemory(block), now)
-}
-
-// SaveGossipKey stores the gossip key.
-func (d Dir) SaveGossipKey(key []byte) error { return d.write(fileGossip, key) }
-
-// GossipKey reads the gossip key.
-func (d Dir) GossipKey() ([]byte, error) {
-	key, err := d.read(fileGossip)
-	if err != nil {
-		return nil, err
-	}
-	if len(key) != GossipKeyBytes {
-		return nil, fmt.Errorf("%s has %d bytes, not %d: join this node again", filepath.Join(string(d), fileGossip), len(key), GossipKeyBytes)
-	}
-	return key, nil
 }
 
 func (d Dir) read(name string) ([]byte, error) {

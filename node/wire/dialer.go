@@ -192,11 +192,22 @@ func JoinClient(token *pki.Token, keys *pki.Keychain, found func(*x509.Certifica
 	if keys != nil {
 		conf.GetClientCertificate = keys.GetClientCertificate
 	}
+	// The hello names the CA that we believe: while the CA is rotated a master has a certificate of each.
+	believed := func() string {
+		if token != nil {
+			return pki.CAName(token.CA.String())
+		}
+		return pki.CAName(pki.DigestOf(keys.CA()).String())
+	}
 	return &http.Client{
 		Timeout:       90 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
 			DialTLSContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+				conf := conf.Clone()
+				if token != nil || keys != nil {
+					conf.ServerName = believed()
+				}
 				return dialTLS(ctx, addr, conf, userTimeout)
 			},
 			DisableKeepAlives: true,

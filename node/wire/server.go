@@ -257,6 +257,7 @@ func (s *Server) config() *tls.Config {
 	}
 	join := mutual(s.keys, []string{Join})
 	join.ClientAuth = tls.RequestClientCert
+	join.GetCertificate = s.keys.GetJoinCertificate
 	join.VerifyConnection = func(cs tls.ConnectionState) error {
 		if cs.NegotiatedProtocol != Join {
 			return fmt.Errorf("%w: no certificate", ErrRefused)

@@ -40,6 +40,9 @@ func (c *CreateRelease) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 	if refusal := environmentExists(s, env); refusal != nil {
 		return nil, refusal
 	}
+	if refusal := secretsExist(s, env, &c.Release.Spec); refusal != nil {
+		return nil, refusal
+	}
 	old := state.Apps.Get(s, id)
 	if old != nil && c.MustNotExist {
 		return nil, model.Errorf(model.CodeConflict, "An app with id [%s] already exists.", id)

@@ -167,9 +167,11 @@ func subject(c Command) string {
 	case *DeleteJoinToken:
 		return c.ID
 	case *PutSecret:
-		return c.Secret.Name
+		return c.Secret.ID()
 	case *DeleteSecret:
-		return c.Name
+		return model.SecretID(c.Env, c.Name)
+	case *RotateKey:
+		return string(c.Ring) + " " + c.Step
 	case *SetNodeDrain:
 		return fmt.Sprintf("%s %t", c.Node, c.Drain)
 	case *RemoveNode:

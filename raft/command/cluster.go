@@ -62,28 +62,6 @@ func (c *DeleteEnvironment) apply(tx *state.Tx, index uint64) (any, *model.Error
 	return nil, nil
 }
 
-// PutSecret stores a secret value.
-type PutSecret struct {
-	Secret model.Secret `json:"secret"`
-}
-
-func (c *PutSecret) apply(tx *state.Tx, index uint64) (any, *model.Error) {
-	state.Secrets.Put(tx, index, &c.Secret)
-	return nil, nil
-}
-
-// DeleteSecret removes a secret.
-type DeleteSecret struct {
-	Name string `json:"name"`
-}
-
-func (c *DeleteSecret) apply(tx *state.Tx, index uint64) (any, *model.Error) {
-	if !state.Secrets.Delete(tx, index, c.Name) {
-		return nil, model.Errorf(model.CodeNotFound, "no secret is called %s", c.Name)
-	}
-	return nil, nil
-}
-
 // SetVIPHolder notes which node holds the VIP.
 type SetVIPHolder struct {
 	Node string    `json:"node"`

@@ -5,6 +5,7 @@ var all = append([]Command{
 	(*InitCluster)(nil), (*RegisterNode)(nil), (*UpdateNode)(nil), (*SetNodeStatus)(nil), (*SetNodeDrain)(nil), (*RemoveNode)(nil),
 	(*PutJoinToken)(nil), (*DeleteJoinToken)(nil), (*PutAPIToken)(nil), (*DeleteAPIToken)(nil),
 	(*PutEnvironment)(nil), (*DeleteEnvironment)(nil), (*PutSecret)(nil), (*DeleteSecret)(nil),
+	(*RotateKey)(nil), (*Reseal)(nil), (*ReportTrust)(nil),
 	(*TakeLease)(nil), (*ReleaseLease)(nil), (*Batch)(nil), (*RecordEvent)(nil), (*SetVIPHolder)(nil), (*SetLeader)(nil),
 	(*Audited)(nil), (*StageRestore)(nil), (*EndRestore)(nil),
 	(*CreateRelease)(nil), (*ScaleApp)(nil), (*DeleteApp)(nil), (*EndDeployment)(nil), (*SetBackoff)(nil),
@@ -42,6 +43,10 @@ func (*Audited) kind() kind           { return 21 }
 func (*StageRestore) kind() kind      { return 22 }
 func (*EndRestore) kind() kind        { return 23 }
 func (*RaiseLevel) kind() kind        { return 24 }
+
+func (*RotateKey) kind() kind   { return 26 }
+func (*Reseal) kind() kind      { return 27 }
+func (*ReportTrust) kind() kind { return 91 }
 
 func (*CreateRelease) kind() kind { return 30 }
 func (*ScaleApp) kind() kind      { return 31 }

@@ -97,7 +97,7 @@ func (c *UpdateNode) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 	if refusal := welcome(&tx.Snapshot, &n); refusal != nil {
 		return nil, refusal
 	}
-	n.Name, n.Role, n.JoinedAt, n.Drain = old.Name, old.Role, old.JoinedAt, old.Drain
+	n.Name, n.Role, n.JoinedAt, n.Drain, n.Trust = old.Name, old.Role, old.JoinedAt, old.Drain, old.Trust
 	n.Status, n.StatusSince = model.NodeReady, old.StatusSince
 	if old.Status != model.NodeReady {
 		n.StatusSince = c.At

@@ -124,7 +124,7 @@ func LoadArchive(s *state.Snapshot, file io.ReaderAt, size int64) (archive.Heade
 }
 
 // restoreCluster takes the cluster's settings back, but not who leads it and
-// which CA it has.
+// which CA and keys it has.
 func restoreCluster(tx *state.Tx, index uint64, from *state.Snapshot) {
 	for _, now := range collect(state.Clusters.All(&tx.Snapshot)) {
 		then := state.Clusters.Get(from, now.ID)
@@ -132,7 +132,7 @@ func restoreCluster(tx *state.Tx, index uint64, from *state.Snapshot) {
 			continue
 		}
 		next := *then
-		next.CACert, next.Leader, next.VIPHolder, next.Level = now.CACert, now.Leader, now.VIPHolder, now.Level
+		next.CACert, next.Trust, next.Leader, next.VIPHolder, next.Level = now.CACert, now.Trust, now.Leader, now.VIPHolder, now.Level
 		state.Clusters.Put(tx, index, &next)
 	}
 }

@@ -17,7 +17,7 @@ var (
 	APITokens    = define[model.APIToken]("api-tokens", func(t *model.APIToken) string { return t.ID })
 	Environments = define[model.Environment]("environments", func(e *model.Environment) string { return e.Name })
 	Leases       = define[model.Lease]("leases", func(l *model.Lease) string { return l.Name })
-	Secrets      = define[model.Secret]("secrets", func(s *model.Secret) string { return s.Name })
+	Secrets      = define[model.Secret]("secrets", (*model.Secret).ID)
 	Apps         = define[model.App]("apps", func(a *model.App) string { return a.ID }, by("env", func(a *model.App) string { return a.Env }))
 	Releases     = define[model.Release]("releases", (*model.Release).Key, by("app", func(r *model.Release) string { return r.App }))
 	Deployments  = define[model.Deployment]("deployments", func(d *model.Deployment) string { return d.ID },
