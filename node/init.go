@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
-	"fmt"
 	"os"
 	"time"
 
@@ -56,8 +55,13 @@ func Init(c Config, o InitOptions) (Founded, error) {
 	if err := storeFounder(c, ca, now); err != nil {
 		return f, err
 	}
-	f = Founded{Cluster: o.Cluster, ID: ca.Cluster, Name: c.Name, Address: c.wireAddr(), CADigest: fmt.Sprintf("sha256:%x", ca.Digest()), Join: map[string]string{}, Expires: now.Add(o.TokenTTL)}
-	birth := command.InitCluster{Cluster: model.Cluster{ID: ca.Cluster, Name: o.Cluster, CreatedAt: now, CACert: ca.CertPEM(), VIP: c.VIP, Domain: c.Domain, Level: command.Speaks}}
+	f = Founded{Cluster: o.Cluster, ID: ca.Cluster, Name: c.Name, Address: c.wireAddr(), CADigest: "sha256:" + ca.Digest().String(), Join: map[string]string{}, Expires: now.Add(o.TokenTTL)}
+	trust, err := founderTrust(c, ca, now)
+	if err != nil {
+		return f, err
+	}
+	birth := command.InitCluster{Cluster: model.Cluster{ID: ca.Cluster, Name: o.Cluster, CreatedAt: now, CACert: ca.CertPEM(), Trust: trust,
+		VIP: c.VIP, Domain: c.Domain, Level: command.Speaks}}
 	for _, role := range []model.Role{model.RoleMaster, model.RoleAgent} {
 		tok, err := pki.NewToken(rand.Reader, role, ca.Digest())
 		if err != nil {

@@ -47,8 +47,22 @@ func gate(t *testing.T) (*admission, *discoverytest.Cluster, map[string]string) 
 	}
 	last := tokens["agent"]
 	tokens["guessed"] = last[:len(last)-2] + map[bool]string{true: "ba", false: "aa"}[last[len(last)-2:] == "aa"]
-	return &admission{ca: ca, gossip: []byte("gossip key"), store: c.Store, proposer: c, sync: func(context.Context) error { return nil },
+	return &admission{ca: founder(t, ca), gossip: func() [][]byte { return [][]byte{make([]byte, pki.GossipKeyBytes)} }, store: c.Store, proposer: c, sync: func(context.Context) error { return nil },
 		masters: func() []string { return []string{"192.0.2.1:7600"} }}, c, tokens
+}
+
+// founder is what the first master of ca has to sign with.
+func founder(t *testing.T, ca *pki.CA) *authority {
+	t.Helper()
+	cfg := Config{ID: newID(), Name: "mm1", Role: model.RoleMaster, Advertise: "192.0.2.1", Data: t.TempDir()}
+	if err := storeFounder(cfg, ca, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := cfg.pki().Keychain(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &authority{dir: cfg.pki(), keys: keys, trust: func() *model.Trust { return nil }}
 }
 
 func asking(t *testing.T, token, name, addr string, role model.Role) joinRequest {

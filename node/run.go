@@ -39,7 +39,7 @@ type Node struct {
 	done    <-chan struct{} // closed when the node stops
 
 	keys       *pki.Keychain
-	ca         *pki.CA // masters only
+	trust      *trustKeeper
 	store      *state.Store
 	replica    *raft.Replica
 	masters    *masters

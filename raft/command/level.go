@@ -29,6 +29,8 @@ func Level(c Command) int {
 		return 1
 	case *RaiseLevel:
 		return 1 // the way up; it looks at every node itself
+	case *InitCluster:
+		return 1 // it says itself which level the new cluster has
 	case *Audited:
 		return Level(c.Inner)
 	case *Batch:
