@@ -154,7 +154,7 @@ func (t *Trust) Lacking(name RingName, n *Node) (what string, waits bool) {
 	case r.Phase == PhaseSpread && name == RingGossip && !slices.Contains(has.Gossip, r.Next):
 		return "has not installed the next key yet", ready
 	case r.Phase == PhaseSwitch && name == RingCA && has.Leaf != r.Next:
-		return "has a certificate of the old CA", !slices.Contains(r.LeftBehind, n.ID)
+		return "has a certificate of the old CA", ready || !slices.Contains(r.LeftBehind, n.ID)
 	case r.Phase == PhaseSwitch && name == RingGossip && (len(has.Gossip) == 0 || has.Gossip[0] != r.Next):
 		return "still sends with the old key", ready
 	}
