@@ -47,11 +47,11 @@ type trustKeeper struct {
 	sync     func(context.Context) error // until the state shows all that was acknowledged
 	log      *slog.Logger
 
-	mu       sync.Mutex
-	made     map[string]bool // keys of ours that the state need not know yet
-	ring     [][]byte        // gossip keys as set last
-	inTouch  time.Time
-	lastErr  string
+	mu      sync.Mutex
+	made    map[string]bool // keys of ours that the state need not know yet
+	ring    [][]byte        // gossip keys as set last
+	inTouch time.Time
+	lastErr string
 }
 
 // Run keeps them in line until ctx ends.
