@@ -59,6 +59,9 @@ func openDisk(c Config, log hclog.Logger) (*disk, error) {
 		return nil, err
 	}
 	if err := e.repair(c.aside(), log); err != nil {
+		if e.copy != nil {
+			e.copy.Close()
+		}
 		return nil, fmt.Errorf("repair the log in %s: %w", c.Dir, err)
 	}
 	return e.open(c.Dir, log)
@@ -66,20 +69,22 @@ func openDisk(c Config, log hclog.Logger) (*disk, error) {
 
 // open opens what was found intact.
 func (e *exam) open(dir string, log hclog.Logger) (*disk, error) {
-	meta := &keptMeta{dir: e.walDir, witness: e.witness, copy: metaCopy{metaContent: metaContent{Stable: map[string][]byte{}}}}
+	meta := &keptMeta{dir: e.walDir, file: e.copy, copy: metaCopy{metaContent: metaContent{Stable: map[string][]byte{}}}}
 	maps.Copy(meta.copy.Stable, e.meta.Stable)
 	w, err := wal.Open(e.walDir, wal.WithLogger(log.Named("wal")), wal.WithMetaStore(meta))
 	if err != nil {
+		e.copy.Close()
 		return nil, fmt.Errorf("open raft log in %s: %w", e.walDir, err)
 	}
-	t, err := openTail(filepath.Join(e.witness, tailFile), e.record(), e.tailSeq)
+	t, err := openTail(filepath.Join(e.witness, tailFile), e.record())
 	if err != nil {
 		w.Close()
+		e.copy.Close()
 		return nil, fmt.Errorf("open raft log in %s: %w", e.walDir, err)
 	}
 	checked := &checkedLog{LogStore: w, dir: e.walDir, tail: t, first: e.first, sums: e.sums}
 	d := &disk{dir: dir, stable: w, checked: checked, watch: &diskLog{LogStore: checked, dir: e.walDir}}
-	d.closer = func() error { return errors.Join(w.Close(), t.close()) }
+	d.closer = func() error { return errors.Join(w.Close(), t.close(), e.copy.Close()) }
 	snaps, err := hraft.NewFileSnapshotStoreWithLogger(dir, keepSnapshots, log.Named("snapshot"))
 	if err == nil {
 		d.snaps = sealedSnaps{SnapshotStore: snaps, dir: dir, tail: t}

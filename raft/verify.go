@@ -32,11 +32,11 @@ type exam struct {
 	snaps           []snapFile
 	best            *snapFile // the newest intact one
 	tail            tailRecord
-	tailSeq         uint64
 	hasTail         bool
 	wipe            *wiping
 	aside           []string // segments and snapshots that are damaged and not needed
 	damage          []Damage
+	copy            *durable.Slots // open after repair
 }
 
 type wiping struct {
@@ -50,7 +50,7 @@ type wiping struct {
 func examine(dir, witness string) (*exam, error) {
 	e := &exam{walDir: filepath.Join(dir, "log"), witness: witness}
 	var err error
-	if e.tail, e.tailSeq, e.hasTail, err = readTail(filepath.Join(witness, tailFile)); err != nil {
+	if e.tail, e.hasTail, err = readTail(filepath.Join(witness, tailFile)); err != nil {
 		return nil, err
 	}
 	if e.snaps, err = readSnapshots(dir); err != nil {
@@ -250,9 +250,13 @@ func (e *exam) err() error {
 	return &DamageError{Files: e.damage}
 }
 
-// repair does what is provably harmless. aside is where files are moved that are not needed any more.
+// repair does what is provably harmless, and opens the second copy of the database. aside is where files are moved that are not needed any more.
 func (e *exam) repair(aside string, log hclog.Logger) error {
 	if err := os.MkdirAll(e.witness, 0o700); err != nil {
+		return err
+	}
+	var err error
+	if e.copy, err = durable.OpenSlots(filepath.Join(e.witness, metaCopyFile), metaSlot); err != nil {
 		return err
 	}
 	for _, path := range e.aside {
@@ -271,7 +275,7 @@ func (e *exam) repair(aside string, log hclog.Logger) error {
 			}
 			log.Warn("a damaged file was made again from its second copy", "file", path, "damaged", place)
 		}
-		if err := rebuildMeta(e.walDir, e.witness, e.meta); err != nil {
+		if err := rebuildMeta(e.walDir, e.copy, e.meta); err != nil {
 			return err
 		}
 	}

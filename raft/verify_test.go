@@ -16,17 +16,11 @@ import (
 	wal "github.com/hashicorp/raft-wal"
 )
 
-// small makes segments small enough for a test to have several and to copy them.
-func small(t *testing.T) {
-	before := wal.DefaultSegmentSize
-	wal.DefaultSegmentSize = 16 << 10
-	t.Cleanup(func() { wal.DefaultSegmentSize = before })
-}
-
 // lived returns the directory of a master that has lived: several segments, a shortened log, snapshots.
 func lived(t *testing.T) string {
 	t.Helper()
-	small(t)
+	defer func(size int) { wal.DefaultSegmentSize = size }(wal.DefaultSegmentSize)
+	wal.DefaultSegmentSize = 16 << 10 // several segments, which are quick to copy
 	c := rafttest.New(t, 1)
 	c.Trailing = 150
 	c.Up()
@@ -78,6 +72,7 @@ func print(t *testing.T, dir string) (string, error) {
 // Whatever happens to a file, the node says so and names it, or what it holds is what it was.
 func TestDamageOfAnyFileIsFound(t *testing.T) {
 	dir := lived(t)
+	t.Parallel() // not before: lived changes a global
 	want, err := print(t, dir)
 	if err != nil {
 		t.Fatal(err)
@@ -123,13 +118,16 @@ func TestDamageOfAnyFileIsFound(t *testing.T) {
 		}
 		try("loss", func([]byte) []byte { return nil })
 		try("emptying", func([]byte) []byte { return []byte{} })
-		for range 4 {
+		for range 3 {
 			try("cut", func(raw []byte) []byte { return raw[:rnd.IntN(len(raw))] })
 		}
-		for range 16 {
-			at := rnd.Uint64()
+		for i := range 12 {
 			try("flipped bit", func(raw []byte) []byte {
-				raw[at/8%uint64(len(raw))] ^= 1 << (at % 8)
+				at := rnd.IntN(len(raw))
+				for i%2 == 0 && raw[at] == 0 { // half of them where something is
+					at = rnd.IntN(len(raw))
+				}
+				raw[at] ^= 1 << rnd.IntN(8)
 				return raw
 			})
 		}
@@ -140,6 +138,7 @@ func TestDamageOfAnyFileIsFound(t *testing.T) {
 // Which damage a master heals by itself, and which it leaves to the operator.
 func TestDamageIsHealedOnlyWhereNothingIsLost(t *testing.T) {
 	dir := lived(t)
+	t.Parallel()
 	match := func(t *testing.T, pattern string) []string {
 		found, err := filepath.Glob(filepath.Join(dir, pattern))
 		if err != nil || len(found) < 2 {
@@ -158,7 +157,7 @@ func TestDamageIsHealedOnlyWhereNothingIsLost(t *testing.T) {
 		"the last segment":                                  {func(t *testing.T) []string { w := match(t, "log/*.wal"); return w[len(w)-1:] }, "log/"},
 		"database":                                          {func(*testing.T) []string { return []string{dir + "/log/wal-meta.db"} }, ""},
 		"database and its copy": {func(*testing.T) []string {
-			return []string{dir + "/log/wal-meta.db", dir + "/witness/log.json"}
+			return []string{dir + "/log/wal-meta.db", dir + "/witness/log"}
 		}, "log/wal-meta.db"},
 		"whole log":         {func(*testing.T) []string { return []string{dir + "/log"} }, "log/"},
 		"log and snapshots": {func(*testing.T) []string { return []string{dir + "/log", dir + "/snapshots"} }, "log/"},

@@ -29,7 +29,7 @@ type metaContent struct {
 	Stable map[string][]byte     `json:"stable"`
 }
 
-// metaCopy is the second copy of the database, in a sealed file of its own. Neither a vote nor the list
+// metaCopy is the second copy of the database, in a file of its own. Neither a vote nor the list
 // of segments hangs on one page of one file: a database that was damaged, lost or taken back to an older
 // transaction (one bit of bbolt's newest meta page does that) is made again from the copy.
 type metaCopy struct {
@@ -41,7 +41,9 @@ type metaCopy struct {
 }
 
 const (
-	metaCopyFile = "log.json"
+	metaCopyFile = "log"
+	// metaSlot bounds the copy: a segment of 64 MiB takes 300 bytes.
+	metaSlot = 256 << 10
 	// rewriting as Tx says that the copy counts whatever the database holds.
 	rewriting = math.MaxUint64
 	// maxMeta bounds the database: it holds a few segments and a vote.
@@ -49,7 +51,7 @@ const (
 )
 
 func readMetaCopy(witness string) (*metaCopy, error) {
-	body, err := durable.ReadSealed(filepath.Join(witness, metaCopyFile))
+	body, err := durable.ReadSlots(filepath.Join(witness, metaCopyFile), metaSlot)
 	if err != nil {
 		return nil, err
 	}
@@ -57,22 +59,22 @@ func readMetaCopy(witness string) (*metaCopy, error) {
 	return c, json.Unmarshal(body, c)
 }
 
-func (c *metaCopy) write(witness string) error {
+func (c *metaCopy) write(file *durable.Slots) error {
 	body, err := json.Marshal(c)
 	if err != nil {
 		return err
 	}
-	return durable.WriteSealed(filepath.Join(witness, metaCopyFile), body)
+	return file.Write(body, true)
 }
 
 // note takes over the present state of the database file, and writes the copy.
-func (c *metaCopy) note(db, witness string) error {
+func (c *metaCopy) note(db string, file *durable.Slots) error {
 	tx, sum, err := boltState(db)
 	if err != nil {
 		return err
 	}
 	c.Tx, c.Sum = tx, sum
-	return c.write(witness)
+	return c.write(file)
 }
 
 // boltState returns the newest transaction of a bbolt file, 0 if no meta page is intact, and the checksum
@@ -142,9 +144,9 @@ func readBolt(dir string) (c metaContent, err error) {
 
 // rebuildMeta makes the database anew. The copy is written first, so that a crash leaves one of the two
 // to go on from.
-func rebuildMeta(dir, witness string, c metaContent) error {
+func rebuildMeta(dir string, file *durable.Slots, c metaContent) error {
 	kept := &metaCopy{Tx: rewriting, metaContent: c}
-	if err := kept.write(witness); err != nil {
+	if err := kept.write(file); err != nil {
 		return err
 	}
 	tmp, err := os.MkdirTemp(dir, "meta.*.tmp")
@@ -170,7 +172,7 @@ func rebuildMeta(dir, witness string, c metaContent) error {
 	if err := durable.SyncDir(dir); err != nil {
 		return err
 	}
-	return kept.note(path, witness)
+	return kept.note(path, file)
 }
 
 // settleMeta finds out what the database should hold. found tells whether there ever was one; again
@@ -198,7 +200,8 @@ func settleMeta(dir, witness string) (c metaContent, found, again, newer bool, e
 // keptMeta is the database with its copy. Safe for concurrent use, as wal.WAL needs it.
 type keptMeta struct {
 	metadb.BoltMetaDB
-	dir, witness string
+	dir  string
+	file *durable.Slots
 
 	mu   sync.Mutex
 	copy metaCopy
@@ -233,4 +236,4 @@ func (k *keptMeta) SetStable(key, value []byte) error {
 	return k.note()
 }
 
-func (k *keptMeta) note() error { return k.copy.note(filepath.Join(k.dir, metadb.FileName), k.witness) }
+func (k *keptMeta) note() error { return k.copy.note(filepath.Join(k.dir, metadb.FileName), k.file) }
