@@ -8,6 +8,8 @@ PACKAGES ?= ./...
 BINARIES := APPLIANCE_BINARY=$(CURDIR)/bin/appliance NOTEJAM_BINARY=$(CURDIR)/bin/notejam
 FUZZTIME ?= 5s
 SEEDS    ?= 50
+SEED     ?= 1
+LONG     ?= 1h
 ROOT     := $(if $(filter-out 0,$(shell id -u)),sudo)
 
 # Every go command gets the same tags, or packages would be built twice.
@@ -16,7 +18,7 @@ export GOFLAGS := -tags=$(TAGS)
 BUILD_DEPS := gcc libc6-dev libseccomp-dev pkg-config
 TEST_DEPS  := docker.io ruby nftables iproute2 keepalived
 
-.PHONY: help deps test-deps build test e2e vet fmt lint fuzz sim bench demo demo-down clean
+.PHONY: help deps test-deps build build-skewed test e2e vet fmt lint fuzz sim chaos chaos-long bench demo demo-down clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -68,6 +70,12 @@ fuzz: ## fuzz every parser for a short while (FUZZTIME=5s each)
 
 sim: ## simulate whole control planes under faults, one for each seed (SEEDS=50)
 	SIM_SEEDS=$(SEEDS) go test -count=1 -timeout 2h -run '^TestSeeds$$' ./node/sim
+
+chaos: build ## break a lab on purpose in every way of the short set and check what must hold (root, minutes)
+	$(ROOT) bin/appliance chaos run short --seed $(SEED)
+
+chaos-long: build ## an hour of scenarios at random from SEED, with a look at growth (root; LONG=1h)
+	$(ROOT) bin/appliance chaos run all --for $(LONG) --seed $(SEED)
 
 bench: build ## print the table of targets, measured in a lab
 	$(ROOT) bin/appliance lab bench

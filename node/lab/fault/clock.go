@@ -27,3 +27,6 @@ func (m Machine) clock(live []Fault) error {
 	}
 	return nil
 }
+
+// SkewedMark is in the version of a binary whose clock can be wrong.
+const SkewedMark = "skewed"

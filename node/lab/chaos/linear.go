@@ -1,0 +1,232 @@
+package chaos
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+)
+
+// kvInput is an operation on one key. cas expects a value: values are unique,
+// so they tell versions apart.
+type kvInput struct{ op, key, expect, value string }
+
+// kvOutput is what came of it; known is false if the client never learned that.
+type kvOutput struct {
+	known, done bool
+	value       string // of get
+}
+
+// register is one key. The state is its value, "" if there is none.
+var register = porcupine.Model{
+	Partition: func(ops []porcupine.Operation) (parts [][]porcupine.Operation) {
+		byKey := map[string][]porcupine.Operation{}
+		for _, o := range ops {
+			k := o.Input.(kvInput).key
+			byKey[k] = append(byKey[k], o)
+		}
+		for _, part := range byKey {
+			parts = append(parts, part)
+		}
+		return parts
+	},
+	Init: func() any { return "" },
+	Step: func(st, input, output any) (bool, any) {
+		at, in, out := st.(string), input.(kvInput), output.(kvOutput)
+		switch in.op {
+		case "get":
+			return out.value == at, at
+		case "set":
+			return !out.known || out.done, in.value
+		default: // cas
+			fits := at == in.expect
+			if out.known && out.done != fits {
+				return false, at
+			}
+			if fits {
+				return true, in.value
+			}
+			return true, at
+		}
+	},
+}
+
+const (
+	// epochTime is how long a set of keys is used: a history must be short to
+	// be judged.
+	epochTime = 12 * time.Second
+	epochKeys = 4
+	// judgeTime bounds the judgement of one epoch.
+	judgeTime = 20 * time.Second
+)
+
+// linear keeps the history of a few keys, written and read through all nodes,
+// and judges it epoch by epoch.
+type linear struct {
+	nodes []*node
+	wrong *verdicts
+	clock atomic.Int64 // orders calls and returns
+
+	mu     sync.Mutex
+	epoch  int
+	ops    map[int][]porcupine.Operation
+	active map[int]int // operations under way
+	known  int
+}
+
+func newLinear(nodes []*node, wrong *verdicts) *linear {
+	return &linear{nodes: nodes, wrong: wrong, ops: map[int][]porcupine.Operation{}, active: map[int]int{}}
+}
+
+// client returns one that is used by one goroutine.
+func (l *linear) client(id int) func(ctx context.Context) error {
+	n := 0
+	type version struct {
+		index uint64
+		value string
+	}
+	last := map[string]version{} // what this client read, for cas
+	return func(ctx context.Context) error {
+		n++
+		l.mu.Lock()
+		epoch := l.epoch
+		l.active[epoch]++
+		l.mu.Unlock()
+		key := fmt.Sprintf("chaos/linear/%d/%d", epoch, rand.IntN(epochKeys))
+		in := kvInput{key: key, op: "get"}
+		seen, ok := last[key]
+		method, path, value := http.MethodGet, "/v1/kv/"+key, fmt.Sprintf("%d-%d", id, n)
+		switch r := rand.IntN(10); {
+		case r < 3:
+			in.op, in.value, method = "set", value, http.MethodPut
+		case r < 6 && ok:
+			in.op, in.value, in.expect, method = "cas", value, seen.value, http.MethodPut
+			path += fmt.Sprintf("?cas=%d", seen.index)
+		}
+		call := l.clock.Add(1)
+		out, p, err := l.once(ctx, l.nodes[rand.IntN(len(l.nodes))], method, path, in.value)
+		end := l.clock.Add(1)
+		if in.op == "get" && err == nil {
+			last[key] = version{p.ModifyIndex, out.value}
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.active[epoch]--
+		switch {
+		case err == nil:
+			l.known++
+		case unsent(err) || in.op == "get":
+			return err // it says nothing
+		default:
+			end = math.MaxInt64
+		}
+		l.ops[epoch] = append(l.ops[epoch], porcupine.Operation{ClientId: id, Input: in, Call: call, Output: out, Return: end})
+		return err
+	}
+}
+
+func (l *linear) once(ctx context.Context, n *node, method, path, value string) (kvOutput, pair, error) {
+	text, _, err := n.do(ctx, method, path, value)
+	var missing *statusError
+	if method == http.MethodGet {
+		if errors.As(err, &missing) && missing.code == http.StatusNotFound && strings.TrimSpace(missing.text) == "" {
+			return kvOutput{known: true}, pair{}, nil
+		}
+		var list []pair
+		if err == nil {
+			err = json.Unmarshal(text, &list)
+		}
+		if err != nil || len(list) != 1 {
+			return kvOutput{}, pair{}, errors.Join(err, fmt.Errorf("%d pairs", len(list)))
+		}
+		return kvOutput{known: true, value: string(list[0].Value)}, list[0], nil
+	}
+	if err != nil {
+		return kvOutput{}, pair{}, err
+	}
+	switch strings.TrimSpace(string(text)) {
+	case "true":
+		return kvOutput{known: true, done: true}, pair{}, nil
+	case "false":
+		return kvOutput{known: true}, pair{}, nil
+	}
+	return kvOutput{}, pair{}, fmt.Errorf("the write was answered by %.100s", text)
+}
+
+// run turns the epochs over and judges each when its last operation is back.
+func (l *linear) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		pause(ctx, epochTime)
+		l.mu.Lock()
+		l.epoch++
+		l.mu.Unlock()
+		l.judge(false)
+		l.clean(ctx)
+	}
+	l.judge(true)
+}
+
+// count is the number of operations with a known outcome.
+func (l *linear) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.known
+}
+
+const linearRule = "linearizable keys"
+
+// judge looks at the epochs that are over.
+func (l *linear) judge(all bool) {
+	l.mu.Lock()
+	ready := map[int][]porcupine.Operation{}
+	for e, ops := range l.ops {
+		if all || e < l.epoch && l.active[e] == 0 {
+			ready[e] = ops
+			delete(l.ops, e)
+			delete(l.active, e)
+		}
+	}
+	l.mu.Unlock()
+	for _, ops := range ready {
+		for _, part := range register.Partition(ops) {
+			l.wrong.check(linearRule, 1)
+			switch porcupine.CheckOperationsTimeout(register, part, judgeTime) {
+			case porcupine.Illegal:
+				l.wrong.violate(linearRule, "%s", tell(part))
+			case porcupine.Unknown:
+				l.wrong.note("a history of %d operations was too tangled to be judged", len(part))
+			}
+		}
+	}
+}
+
+// clean removes the keys of old epochs: nobody uses them any more.
+func (l *linear) clean(ctx context.Context) {
+	l.mu.Lock()
+	old := l.epoch - 3
+	l.mu.Unlock()
+	if old < 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, kvTime)
+	defer cancel()
+	// It does not matter if it fails: the next run's keys have other values.
+	_, _, _ = l.nodes[rand.IntN(len(l.nodes))].do(ctx, http.MethodDelete, fmt.Sprintf("/v1/kv/chaos/linear/%d/?recurse", old), "")
+}
+
+func tell(ops []porcupine.Operation) string {
+	text := "the history of this key cannot be:"
+	for _, o := range ops {
+		text += fmt.Sprintf("\n\t%d..%d client %d: %+v -> %+v", o.Call, o.Return, o.ClientId, o.Input, o.Output)
+	}
+	return text
+}

@@ -1,0 +1,386 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"appliance/node/api"
+	"appliance/node/lab"
+	"appliance/node/lab/fault"
+	"appliance/node/lab/story"
+	"appliance/node/model"
+	"appliance/vagrant"
+)
+
+// Options say what to run and where.
+type Options struct {
+	Dir         string        // of the lab; default lab.DefaultDir
+	Name        string        // of a lab that has to be started; default lab.DefaultName
+	ClusterFile string        // of a lab that has to be started
+	Binary      string        // the command line; default this executable
+	App         string        // directory of the app that is put under load
+	Scenarios   []string      // names; "short" is that set, "all" is all that can run
+	For         time.Duration // with one scenario its length; with several the time for scenarios at random, 0: each once
+	Seed        uint64
+	Keep        bool      // do not remove a lab that was started for the run
+	Out         io.Writer // progress
+}
+
+// run is one run under way.
+type run struct {
+	o       Options
+	lab     *lab.Lab
+	cluster vagrant.Cluster
+	control *Control
+	wrong   *verdicts
+	watch   *watch
+	load    *load
+	rand    *rand.Rand
+	began   time.Time
+	next    int // machine of "next"
+	nextM   int // master of "nextmaster"
+	report  *Report
+	sizes   []map[string]Size
+}
+
+func (r *run) say(format string, args ...any) {
+	fmt.Fprintf(r.o.Out, "%7.1fs  %s\n", time.Since(r.began).Seconds(), fmt.Sprintf(format, args...))
+}
+
+// Run runs scenarios. If no lab is up at the directory it starts one and
+// removes it afterwards. The error is of the run; what was found is in the
+// report.
+func Run(ctx context.Context, o Options) (*Report, error) {
+	if o.Dir == "" {
+		o.Dir = lab.DefaultDir
+	}
+	if o.Out == nil {
+		o.Out = io.Discard
+	}
+	list, err := choose(o.Scenarios)
+	if err != nil {
+		return nil, err
+	}
+	if o.For < 0 || o.For > 24*time.Hour || o.For > 0 && o.For < 5*time.Second {
+		return nil, model.Errorf(model.CodeInvalid, "a run of %s is not possible", o.For).Try("--for takes from 5s to 24h")
+	}
+	r := &run{o: o, rand: rand.New(rand.NewPCG(o.Seed, 2)), began: time.Now(), report: &Report{Seed: o.Seed}}
+	r.wrong = newVerdicts(r.say)
+	remove, err := r.machines(ctx)
+	defer remove()
+	if err != nil {
+		return nil, err
+	}
+	return r.all(ctx, list)
+}
+
+func choose(names []string) (list []Scenario, err error) {
+	for _, name := range names {
+		switch name {
+		case "short":
+			for _, n := range Short() {
+				sc, _ := Find(n)
+				list = append(list, sc)
+			}
+		case "all":
+			list = append(list, Scenarios...)
+		default:
+			sc, ok := Find(name)
+			if !ok {
+				return nil, model.Errorf(model.CodeInvalid, "there is no scenario %q", name).Try("appliance chaos scenarios")
+			}
+			list = append(list, sc)
+		}
+	}
+	if len(list) == 0 {
+		return nil, model.Errorf(model.CodeInvalid, "no scenario is named").Try("appliance chaos scenarios")
+	}
+	return list, nil
+}
+
+// machines opens the lab, or starts one.
+func (r *run) machines(ctx context.Context) (remove func(), err error) {
+	remove = func() {}
+	r.lab, err = lab.Open(r.o.Dir, slog.New(slog.DiscardHandler))
+	if errors.Is(err, lab.ErrDown) {
+		if r.o.Binary == "" {
+			if r.o.Binary, err = os.Executable(); err != nil {
+				return remove, err
+			}
+		}
+		cluster, err := loadCluster(r.o.ClusterFile)
+		if err != nil {
+			return remove, err
+		}
+		o := lab.Options{Dir: r.o.Dir, Name: r.o.Name, Binary: r.o.Binary, Lying: true}
+		r.say("starting a lab of %d machines", len(cluster.Machines))
+		if r.lab, err = lab.Up(ctx, cluster, o); err != nil {
+			return remove, err
+		}
+		if !r.o.Keep {
+			remove = func() {
+				if err := lab.Down(context.WithoutCancel(ctx), o); err != nil {
+					r.say("the lab could not be removed: %v", err)
+				}
+			}
+		}
+		if err := r.lab.Bootstrap(ctx, nil); err != nil {
+			return remove, err
+		}
+	} else if err != nil {
+		return remove, err
+	}
+	if r.control, err = NewControl(r.lab, r.o.Seed); err != nil {
+		return remove, err
+	}
+	r.cluster = r.control.cluster
+	return remove, r.app(ctx)
+}
+
+func loadCluster(file string) (vagrant.Cluster, error) {
+	if file == "" {
+		return vagrant.Load()
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return vagrant.Cluster{}, err
+	}
+	return vagrant.Parse(text)
+}
+
+// app makes sure that there is something to visit.
+func (r *run) app(ctx context.Context) error {
+	var nodes []*node
+	for _, m := range r.cluster.Machines {
+		nodes = append(nodes, newNode(r.lab, m.Name))
+	}
+	r.watch = &watch{lab: r.lab, cluster: r.cluster, nodes: nodes, wrong: r.wrong, owners: map[string]string{}}
+	r.load = &load{cluster: r.cluster, nodes: nodes, crowd: newCrowd(), wrong: r.wrong,
+		kv: newDurable(nodes, r.wrong, 3), lin: newLinear(nodes, r.wrong), leases: &leases{nodes: nodes, wrong: r.wrong}}
+	if err := r.control.Heal(ctx); err != nil {
+		return err
+	}
+	st, err := r.control.Look(ctx)
+	if err == nil && slices.ContainsFunc(st.Apps, func(a api.AppView) bool { return a.ID == appID }) {
+		return nil
+	}
+	r.say("building and deploying %s", appName)
+	s, err := story.New(story.Options{Dir: r.o.Dir, Name: r.o.Name, ClusterFile: r.o.ClusterFile, Binary: r.o.Binary, App: r.o.App, Out: io.Discard})
+	if err != nil {
+		return err
+	}
+	return s.Prepare(ctx)
+}
+
+// all runs the scenarios under load.
+func (r *run) all(ctx context.Context, list []Scenario) (*Report, error) {
+	if err := again(ctx, settleTime, r.watch.settled); err != nil {
+		return nil, fmt.Errorf("the lab is not well before any fault: %w", err)
+	}
+	look, stopLook := context.WithCancel(ctx)
+	defer stopLook()
+	looked := make(chan struct{})
+	go func() { r.watch.run(look); close(looked) }()
+	stopLoad := r.load.start(ctx)
+	defer func() { stopLoad() }()
+	for i := 0; ctx.Err() == nil; i++ {
+		sc, length, ok := r.choice(list, i)
+		if !ok {
+			break
+		}
+		if err := r.scenario(ctx, sc, length); err != nil {
+			return nil, err
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		r.heal(context.WithoutCancel(ctx))
+		return nil, err
+	}
+	stopLoad()
+	stopLook()
+	<-looked
+	if err := r.load.setScaleSure(ctx); err != nil {
+		r.wrong.violate(targetRule, "%v", err)
+	}
+	r.recover(ctx)
+	r.watch.audit(ctx, 0)
+	r.watch.same(ctx)
+	r.finish()
+	return r.report, nil
+}
+
+// choice is the i-th scenario: each once, or at random until the time is over.
+func (r *run) choice(list []Scenario, i int) (Scenario, time.Duration, bool) {
+	switch {
+	case len(list) == 1:
+		length := list[0].Length
+		if r.o.For > 0 {
+			length = r.o.For
+		}
+		return list[0], length, i == 0
+	case r.o.For == 0:
+		if i >= len(list) {
+			return Scenario{}, 0, false
+		}
+		return list[i], list[i].Length, true
+	}
+	if time.Since(r.began) > r.o.For-time.Minute {
+		return Scenario{}, 0, false
+	}
+	sc := list[r.rand.IntN(len(list))]
+	return sc, sc.Length, true
+}
+
+// Part is what one scenario has brought.
+type Part struct {
+	Scenario string        `json:"scenario"`
+	Faults   int           `json:"faults"`
+	Refused  int           `json:"refused,omitempty"` // because the masters' majority was at stake, or nobody led
+	Effect   uint64        `json:"effect"`            // kills, stops, dropped frames, disk operations hit
+	Took     time.Duration `json:"took_ns"`
+	Settled  time.Duration `json:"settled_ns"` // from the heal to everything at target
+	Notes    int           `json:"notes"`      // acknowledged, and read again
+	Clients  []Tally       `json:"clients"`
+}
+
+func (r *run) scenario(ctx context.Context, sc Scenario, length time.Duration) error {
+	if sc.Skewed && !r.skewed(ctx) {
+		r.wrong.note("%s was left out: it needs the test build (make build-skewed)", sc.Name)
+		return nil
+	}
+	r.say("== %s: %s", sc.Name, sc.What)
+	p := Part{Scenario: sc.Name}
+	before := r.hits()
+	began := time.Now()
+	for _, e := range sc.events(length) {
+		pause(ctx, time.Until(began.Add(e.at)))
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		title, err := r.step(ctx, e.step)
+		switch {
+		case err == nil:
+			p.Faults++
+			r.say("   %s", title)
+		default:
+			p.Refused++
+			r.say("   not done: %s %s: %v", e.step.Do, e.step.On, err)
+		}
+		if err == nil && (e.step.Do == PowerOff || e.step.Do == wipe || e.step.Do == restart) {
+			p.Effect++
+		}
+	}
+	pause(ctx, time.Until(began.Add(length)))
+	if r.hits() > before { // machines that were off have forgotten theirs
+		p.Effect += r.hits() - before
+	}
+	healed := time.Now()
+	r.heal(ctx)
+	r.recover(ctx)
+	p.Settled, p.Took = time.Since(healed), time.Since(began)
+	if err := again(ctx, settleTime, func(ctx context.Context) error { return r.load.kv.check(ctx, r.load.any()) }); err != nil {
+		r.wrong.violate(targetRule, "the keys cannot be read: %v", err)
+	}
+	p.Notes = r.load.checkNotes(ctx)
+	r.sizes = append(r.sizes, r.measure(ctx))
+	p.Clients = r.load.crowd.swap()
+	r.report.Parts = append(r.report.Parts, p)
+	r.say("   %d faults, at target %.1f s after the heal, %d violations so far", p.Faults, p.Settled.Seconds(), r.wrong.violations())
+	return nil
+}
+
+// step does what a step says.
+func (r *run) step(ctx context.Context, st Step) (string, error) {
+	gs := groups(st.On)
+	for _, g := range gs {
+		for i, word := range g {
+			g[i] = r.turn(word)
+		}
+	}
+	if st.Do != restart && st.Do != wipe {
+		spec := st.Spec
+		spec.Kind, spec.Groups, spec.For = st.Do, gs, st.For
+		a, err := r.control.Begin(ctx, spec)
+		return a.Title, err
+	}
+	list, err := r.control.resolve(ctx, gs[:1])
+	if err != nil {
+		return "", err
+	}
+	for _, m := range list[0] {
+		if st.Do == wipe {
+			err = errors.Join(err, r.lab.Wipe(ctx, m))
+		} else {
+			err = errors.Join(err, r.lab.Stop(ctx, m), r.lab.Start(ctx, m))
+		}
+	}
+	return st.Do + " " + strings.Join(list[0], " "), err
+}
+
+// turn replaces the words for machines in turn.
+func (r *run) turn(word string) string {
+	switch word {
+	case "next":
+		r.next++
+		return r.cluster.Machines[(r.next-1)%len(r.cluster.Machines)].Name
+	case "nextmaster":
+		masters := r.cluster.Masters()
+		r.nextM++
+		return masters[(r.nextM-1)%len(masters)].Name
+	}
+	return word
+}
+
+func (r *run) heal(ctx context.Context) {
+	if err := again(ctx, settleTime, r.control.Heal); err != nil {
+		r.wrong.violate(targetRule, "the faults cannot be healed: %v", err)
+	}
+	st, err := r.lab.Status(ctx)
+	if err != nil {
+		return
+	}
+	for _, m := range st.Machines { // one that a failed step left off
+		if m.Power == "off" || m.Service != nil && m.Service.State == "stopped" && m.Member {
+			if err := r.lab.Start(ctx, m.Name); err != nil {
+				r.wrong.violate(targetRule, "%s cannot be started: %v", m.Name, err)
+			}
+		}
+	}
+}
+
+// recover waits until everything is at target.
+func (r *run) recover(ctx context.Context) {
+	r.wrong.check(targetRule, 1)
+	if err := again(ctx, settleTime, r.watch.settled); err != nil && ctx.Err() == nil {
+		r.wrong.violate(targetRule, "%v", err)
+		// Later scenarios should be about themselves.
+		if err := again(ctx, 2*settleTime, r.watch.settled); err != nil {
+			r.say("   still not at target: %v", err)
+		}
+	}
+}
+
+// hits sums up what the machines have counted.
+func (r *run) hits() (n uint64) {
+	for _, m := range r.cluster.Machines {
+		list, _ := r.lab.Ended(m.Name)
+		for _, e := range list {
+			n += e.Hits
+		}
+	}
+	return n
+}
+
+// skewed says whether the lab's binary is the test build.
+func (r *run) skewed(ctx context.Context) bool {
+	out, err := r.lab.Output(ctx, r.cluster.Machines[0].Name, "appliance", "--version")
+	return err == nil && strings.Contains(string(out), fault.SkewedMark)
+}
