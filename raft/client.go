@@ -203,12 +203,16 @@ func (c *rpcClient) status(ctx context.Context, addr string) (statusReply, error
 	return r, err
 }
 
-func (c *rpcClient) member(ctx context.Context, addr string, change memberChange) error {
-	body, err := json.Marshal(change)
+func (c *rpcClient) member(ctx context.Context, addr string, m memberChange) error {
+	return c.change(ctx, addr, m, &struct{}{})
+}
+
+func (c *rpcClient) change(ctx context.Context, addr string, m memberChange, out any) error {
+	body, err := json.Marshal(m)
 	if err != nil {
 		return err
 	}
-	return c.json(ctx, defaultWait, "POST", addr, pathMember, body, &struct{}{})
+	return c.json(ctx, defaultWait, "POST", addr, pathMember, body, out)
 }
 
 func (c *rpcClient) json(ctx context.Context, limit time.Duration, method, addr, path string, body []byte, v any) error {

@@ -90,10 +90,12 @@ func (n *Node) changeOnce(ctx context.Context, c memberChange, forward bool) err
 
 func (n *Node) changeHere(ctx context.Context, c memberChange) error {
 	switch {
-	case c.ID == "" || c.Op == "ensure" && c.Addr == "":
+	case c.ID == "" || c.Op != "remove" && c.Addr == "":
 		return fmt.Errorf("change the masters: id or address is empty")
 	case c.Op == "ensure":
 		return n.ensureHere(ctx, c.ID, c.Addr)
+	case c.Op == "readmit":
+		return n.readmitHere(ctx, c.ID, c.Addr)
 	case c.Op == "remove":
 		return n.removeHere(ctx, c.ID)
 	}

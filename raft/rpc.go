@@ -147,7 +147,12 @@ func (n *Node) serveMember(w http.ResponseWriter, r *http.Request, peer wire.Pee
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	answer(w, struct{}{}, n.changeOnce(r.Context(), c, mayForward(peer)))
+	if c.Op == "readmit" && peer.ID != c.ID {
+		http.Error(w, "a master asks for itself only", http.StatusForbidden)
+		return
+	}
+	err := n.changeOnce(r.Context(), c, mayForward(peer))
+	answer(w, readmitted{n.raft.CurrentTerm()}, err)
 }
 
 // answer writes JSON, 503 for what another attempt may cure, 409 for other errors.
