@@ -76,7 +76,7 @@ func (a auditor) Propose(ctx context.Context, c command.Command) (command.Result
 // life that clients send every few seconds, and the pieces of a restore.
 func recorded(c command.Command) bool {
 	switch c.(type) {
-	case *command.RenewSession, *command.UpdateCheck, *command.AckStatus, *command.StageRestore:
+	case *command.RenewSession, *command.UpdateCheck, *command.AckStatus, *command.StageRestore, *command.Checkpoint:
 		return false
 	}
 	return true

@@ -41,6 +41,7 @@ func (c apiCluster) Checkup(ctx context.Context) doctor.Report {
 	n := c.n
 	own, shared := n.watchdogs.findings()
 	out := doctor.Report{Node: n.cfg.Name, Checked: []string{n.cfg.Name}, Checks: doctor.Checks, Findings: append(shared, own...)}
+	out.Findings = append(out.Findings, divergenceFindings(n.store.Snapshot())...)
 	if out.Findings == nil {
 		out.Findings = []doctor.Finding{}
 	}
@@ -98,6 +99,7 @@ func (c apiCluster) Findings() []doctor.Finding {
 	own, shared := n.watchdogs.findings()
 	out := append(shared, own...)
 	snap := n.store.Snapshot()
+	out = append(out, divergenceFindings(snap)...)
 	for _, row := range n.gossip.Rows() {
 		from := state.Nodes.Get(snap, row.From)
 		if row.From == n.cfg.ID || from == nil {

@@ -61,7 +61,10 @@ func (n *Node) openIdentity(context.Context) error {
 
 func (n *Node) openCore(context.Context) error {
 	n.store = state.New()
-	n.replica = raft.NewReplica(command.NewMachine(n.store))
+	machine := command.NewMachine(n.store)
+	n.hashes = newStateHashes(n.log)
+	machine.OnCheckpoint(n.hashes.checkpoint)
+	n.replica = raft.NewReplica(machine)
 	n.masters = &masters{store: n.store, fallback: n.cfg.Masters}
 	n.dialer = wire.NewDialer(n.keys)
 	n.server = wire.NewServer(n.keys, n.log)

@@ -43,6 +43,8 @@ type Node struct {
 	store      *state.Store
 	replica    *raft.Replica
 	masters    *masters
+	hashes     *stateHashes
+	comparer   *comparer
 	dialer     *wire.Dialer
 	server     *wire.Server
 	rpc        *http.ServeMux // internal calls, on the wire port
@@ -125,6 +127,7 @@ func (n *Node) open(ctx context.Context) error {
 		{"identity", n.openIdentity},
 		{"log", n.openCore}, // before anything that reads the state
 		{"protocol level", n.openVersions},
+		{"state hashes", n.openHashes},
 		{"gossip", n.openGossip},
 		{"watchdogs", n.openWatchdogs},
 		{"catalog", n.openCatalog},

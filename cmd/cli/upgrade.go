@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"strings"
 	"time"
 
 	"appliance/cmd/cli/ui"
@@ -40,7 +41,7 @@ cluster's protocol level is raised every node may go back to the old one. The
 leader raises the level when all nodes have spoken it for ten minutes; after
 that older binaries are refused.`
 	cmd.Example = "  appliance upgrade\n  appliance upgrade hold --for 72h\n  appliance upgrade finish"
-	cmd.AddCommand(a.upgradeFinishCmd(), a.upgradeHoldCmd(), a.upgradeResumeCmd())
+	cmd.AddCommand(a.upgradeFinishCmd(), a.upgradeHoldCmd(), a.upgradeResumeCmd(), a.upgradeCheckCmd())
 	return cmd
 }
 
@@ -71,6 +72,30 @@ func (a *app) upgradeResumeCmd() *cobra.Command {
 	return &cobra.Command{Use: "resume", Short: "End a hold", Args: noArgs, Example: "  appliance upgrade resume",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.postShow(cmd, "/upgrade/resume", struct{}{}, &struct{}{}, func(p *ui.Printer) { p.Line("the hold is over") })
+		}}
+}
+
+func (a *app) upgradeCheckCmd() *cobra.Command {
+	return &cobra.Command{Use: "check", Short: "Compare the state of all nodes now, as the leader does every minute", Args: noArgs,
+		Long: `Compare the state of all nodes now, as the leader does every minute. All of them
+hash their state at the same index of the log; a difference is an alarm: it is
+in the log, in the events and among the warnings of appliance status. The exit
+code is 1 then.`,
+		Example: "  appliance upgrade check",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var out api.StateCheck
+			err := a.postShow(cmd, "/upgrade/check", struct{}{}, &out, func(p *ui.Printer) {
+				if len(out.Diverged) == 0 {
+					p.Line("%d nodes have the same state at index %d", out.Nodes, out.Index)
+				}
+				for _, d := range out.Diverged {
+					p.Line("%s differs from the other masters at index %d in: %s", d.Name, out.Index, strings.Join(d.Tables, ", "))
+				}
+			})
+			if err == nil && len(out.Diverged) > 0 {
+				return &exitError{code: exitFailed}
+			}
+			return err
 		}}
 }
 

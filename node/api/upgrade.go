@@ -18,6 +18,15 @@ type Upgrader interface {
 	// Hold keeps the level from being raised by itself.
 	Hold(ctx context.Context, d time.Duration) (until time.Time, err error)
 	Resume(ctx context.Context) error
+	// Check compares the states of all nodes at one index.
+	Check(ctx context.Context) (StateCheck, error)
+}
+
+// StateCheck is the answer of POST /upgrade/check.
+type StateCheck struct {
+	Index    uint64             `json:"index"` // log index at which the states were compared
+	Nodes    int                `json:"nodes"` // that answered, this one included
+	Diverged []model.Divergence `json:"diverged,omitempty"`
 }
 
 // UpgradeStatus is the answer of GET /upgrade.
@@ -73,6 +82,7 @@ func (s *Server) upgradeRoutes() {
 		until, err := s.Upgrade.Hold(ctx, req.For)
 		return UpgradeStatus{Held: until}, err
 	})
+	post(s, "/upgrade/check", operator, func(ctx context.Context, _ *struct{}) (any, error) { return s.Upgrade.Check(ctx) })
 	post(s, "/upgrade/resume", operator, func(ctx context.Context, _ *struct{}) (any, error) {
 		return struct{}{}, s.Upgrade.Resume(ctx)
 	})

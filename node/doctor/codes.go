@@ -31,6 +31,8 @@ const (
 	BrokenLink Code = 70
 	SilentNode Code = 71
 	NoAnswer   Code = 72
+
+	Diverged Code = 80
 )
 
 var titles = map[Code]string{
@@ -41,6 +43,7 @@ var titles = map[Code]string{
 	MastersAway: "the masters do not answer", StaleState: "the node is out of touch with the masters", IDConflict: "two nodes use one identity",
 	OldSnapshot: "there is no recent snapshot", OtherVersion: "nodes run different versions", PartDown: "a part of the node does not work",
 	BrokenLink: "a link between nodes is broken", SilentNode: "a node is silent", NoAnswer: "a node does not answer the doctor",
+	Diverged: "a node's state differs from the others'",
 }
 
 // Title is a code in a few words.
@@ -53,4 +56,4 @@ func (c Code) Title() string {
 
 // Checks lists what the doctor looks at, for people.
 var Checks = []string{"disk", "inodes", "log writes", "clock", "file descriptors", "memory", "certificates", "masters", "state",
-	"snapshots", "versions", "parts", "links", "nodes"}
+	"snapshots", "versions", "parts", "links", "nodes", "state hashes"}

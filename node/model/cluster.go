@@ -27,6 +27,17 @@ type Cluster struct {
 	// Level is the protocol level that all nodes speak; 0 means 1. Written by
 	// init and by RaiseLevel.
 	Level int `json:"level,omitempty"`
+	// Diverged are the nodes whose state was another one than that of the other
+	// masters at the last comparison. Written by Checkpoint.
+	Diverged []Divergence `json:"diverged,omitempty" level:"2"`
+}
+
+// Divergence is a replica that has applied the same log and has another state.
+type Divergence struct {
+	Node   string   `json:"node"` // id
+	Name   string   `json:"name"`
+	Tables []string `json:"tables"` // that differ
+	Index  uint64   `json:"index"`  // where it was found first
 }
 
 // Protocol is the protocol level of the cluster's log, at least 1.

@@ -15,7 +15,7 @@ var all = append([]Command{
 	(*PutManifest)(nil), (*DeleteManifest)(nil), (*DeleteTag)(nil),
 	(*KVTxn)(nil), (*PutSession)(nil), (*DestroySession)(nil), (*RenewSession)(nil),
 	(*RegisterService)(nil), (*DeregisterService)(nil), (*UpdateCheck)(nil), (*DeregisterCheck)(nil),
-	(*RaiseLevel)(nil),
+	(*RaiseLevel)(nil), (*Checkpoint)(nil),
 }, future...)
 
 func (*InitCluster) kind() kind     { return 1 }
@@ -43,6 +43,7 @@ func (*Audited) kind() kind           { return 21 }
 func (*StageRestore) kind() kind      { return 22 }
 func (*EndRestore) kind() kind        { return 23 }
 func (*RaiseLevel) kind() kind        { return 24 }
+func (*Checkpoint) kind() kind        { return 25 }
 
 func (*RotateKey) kind() kind   { return 26 }
 func (*Reseal) kind() kind      { return 27 }

@@ -15,6 +15,8 @@ type Machine struct {
 	store *state.Store
 	tx    *state.Tx // inside Batch
 	last  uint64    // index of the last applied command of the batch
+
+	checkpoint func(view *state.Snapshot)
 }
 
 // NewMachine returns a machine that writes to store and is its only writer.
@@ -34,12 +36,31 @@ func (m *Machine) Apply(index, _ uint64, data []byte) any {
 		m.Batch(index, func() { out = m.Apply(index, 0, data) })
 		return out
 	}
-	res, err := Apply(m.tx, index, data)
+	c, err := Decode(data)
+	if err != nil {
+		return fatal{err}
+	}
+	res, err := ApplyCommand(m.tx, index, c)
 	if err != nil {
 		return fatal{err}
 	}
 	m.last = index
+	if m.checkpoint != nil && isCheckpoint(c) {
+		m.checkpoint(m.tx.View(index))
+	}
 	return res
+}
+
+// OnCheckpoint has fn called at every Checkpoint with the state as of that
+// entry. fn must be quick: the log waits. To be set before the first Apply.
+func (m *Machine) OnCheckpoint(fn func(view *state.Snapshot)) { m.checkpoint = fn }
+
+func isCheckpoint(c Command) bool {
+	if a, ok := c.(*Audited); ok {
+		c = a.Inner
+	}
+	_, ok := c.(*Checkpoint)
+	return ok
 }
 
 // Batch makes what apply does visible at once, as of index. If an entry was

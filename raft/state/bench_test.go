@@ -36,3 +36,24 @@ func BenchmarkWrite(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkHash is what a checkpoint costs in the background.
+func BenchmarkHash(b *testing.B) {
+	snap := statetest.Full(2, manyTasks).Snapshot()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := snap.Hash(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkView is what it costs the log.
+func BenchmarkView(b *testing.B) {
+	tx := statetest.Full(2, manyTasks).Begin()
+	defer tx.Abort()
+	b.ReportAllocs()
+	for b.Loop() {
+		tx.View(1 << 20)
+	}
+}

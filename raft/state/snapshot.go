@@ -2,6 +2,7 @@ package state
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -56,7 +57,7 @@ func (s *Snapshot) Write(w io.Writer) error {
 		return err
 	}
 	for _, d := range registered {
-		if err := s.writeTable(out, d.name); err != nil {
+		if err := s.writeTable(context.Background(), out, d.name); err != nil {
 			return fmt.Errorf("write table %s: %w", d.name, err)
 		}
 	}
@@ -64,9 +65,12 @@ func (s *Snapshot) Write(w io.Writer) error {
 }
 
 // writeTable writes the rows of a table as records, in the order of ids.
-func (s *Snapshot) writeTable(out *bufio.Writer, table string) error {
+func (s *Snapshot) writeTable(ctx context.Context, out *bufio.Writer, table string) error {
 	before := recordPrefix(table)
 	return s.each(table, func(row any) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		raw, err := json.Marshal(row)
 		if err != nil {
 			return err
