@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -18,7 +19,7 @@ import (
 
 func (a *app) tokenCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "token", Short: "Make, list and revoke join tokens and API tokens"}
-	cmd.AddCommand(a.tokenCreateCmd(), look(a, "list", "List the tokens, without their secrets", at("/tokens"), func(p *ui.Printer, list []api.TokenView) {
+	cmd.AddCommand(a.tokenCreateCmd(), a.tokenRotateCmd(), look(a, "list", "List the tokens, without their secrets", at("/tokens"), func(p *ui.Printer, list []api.TokenView) {
 		p.Row("ID", "KIND", "NAME", "CREATED", "EXPIRES", "LAST USED BY")
 		for _, t := range list {
 			expires := "never"
@@ -75,6 +76,46 @@ func (a *app) tokenCreateCmd() *cobra.Command {
 	f.StringSliceVar(&req.Policy.Deploy, "deploy", nil, "may deploy into these environments")
 	f.BoolVar(&req.Policy.Push, "push", false, "may push images")
 	f.DurationVar(&ttl, "ttl", 0, "how long it is valid (default: join tokens 24h, API tokens for ever)")
+	return cmd
+}
+
+func (a *app) tokenRotateCmd() *cobra.Command {
+	var req api.RotateTokenRequest
+	var role string
+	var ttl, grace time.Duration
+	cmd := &cobra.Command{
+		Use:   "rotate",
+		Short: "Make a new join token of a role and end the others of it",
+		Long: `Make a new join token of a role and revoke all others of that role, or let them
+work for a while yet (--grace). The new one is printed, this once. Machines that
+have joined are not concerned.`,
+		Example: "  appliance token rotate --role agent\n  appliance token rotate --role agent --grace 1h",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			req.Role, req.TTL, req.Grace = model.Role(role), model.Duration(ttl), model.Duration(grace)
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			var out api.RotatedToken
+			if err := c.Post(cmd.Context(), "/tokens/join/rotate", &req, &out); err != nil {
+				return err
+			}
+			if !a.json && len(out.Revoked) > 0 {
+				when := "revoked"
+				if grace > 0 {
+					when = "valid until " + time.Now().Add(grace).Format(time.DateTime) + " at most"
+				}
+				fmt.Fprintf(a.errOut, "%s: %s\n", when, strings.Join(out.Revoked, " "))
+			}
+			return a.show(out, func(p *ui.Printer) { p.Line("%s", out.Token.Token) })
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&role, "role", "", "for a master or an agent")
+	f.BoolVar(&req.SingleUse, "single-use", false, "the new token works once")
+	f.DurationVar(&ttl, "ttl", 0, "how long the new token is valid (default 24h)")
+	f.DurationVar(&grace, "grace", 0, "how long the old tokens still work")
 	return cmd
 }
 

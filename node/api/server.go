@@ -113,6 +113,7 @@ func (s *Server) Handler() http.Handler {
 	s.raw("DELETE", "/volumes/{name}", operator, s.removeVolume)
 	s.raw("GET", "/audit", Need{Operator: true}, s.audit)
 	s.snapshotRoutes()
+	s.trustRoutes()
 	s.checkupRoutes()
 	s.upgradeRoutes()
 	s.mux.HandleFunc(Prefix+"/", func(w http.ResponseWriter, r *http.Request) {

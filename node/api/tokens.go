@@ -14,27 +14,35 @@ import (
 const defaultJoinTTL = 24 * time.Hour
 
 func (s *Server) joinToken(ctx context.Context, req *TokenRequest) (any, error) {
+	secret, t, err := s.newJoinToken(req)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := command.Do(ctx, s.Proposer, &command.PutJoinToken{Token: t}); err != nil {
+		return nil, err
+	}
+	return Token{ID: t.ID, Token: secret, Expires: t.ExpiresAt}, nil
+}
+
+// newJoinToken makes what a request asks for; nothing is proposed yet.
+func (s *Server) newJoinToken(req *TokenRequest) (secret string, t model.JoinToken, err error) {
 	if req.Role != model.RoleMaster && req.Role != model.RoleAgent {
-		return nil, model.Errorf(model.CodeInvalid, "a join token is for a master or an agent, not %q", req.Role).
+		return "", t, model.Errorf(model.CodeInvalid, "a join token is for a master or an agent, not %q", req.Role).
 			Try("say which with --role master or --role agent")
 	}
 	if err := positive(req.TTL); err != nil {
-		return nil, err
+		return "", t, err
 	}
 	now := time.Now().UTC()
-	secret, t, err := s.Cluster.NewJoinToken(req.Role, now)
-	if err != nil {
-		return nil, err
+	if secret, t, err = s.Cluster.NewJoinToken(req.Role, now); err != nil {
+		return "", t, err
 	}
 	t.SingleUse = req.SingleUse
 	t.ExpiresAt = now.Add(defaultJoinTTL)
 	if req.TTL > 0 {
 		t.ExpiresAt = now.Add(req.TTL.D())
 	}
-	if _, err := command.Do(ctx, s.Proposer, &command.PutJoinToken{Token: t}); err != nil {
-		return nil, err
-	}
-	return Token{ID: t.ID, Token: secret, Expires: t.ExpiresAt}, nil
+	return secret, t, nil
 }
 
 func (s *Server) apiToken(ctx context.Context, req *TokenRequest) (any, error) {
