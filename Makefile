@@ -43,6 +43,9 @@ build: deps ## build bin/appliance (static, with runc inside) and bin/notejam
 	$(STATIC) -tags $(TAGS),embedrunc -o bin/appliance ./cmd/appliance
 	$(STATIC) -o bin/notejam ./cmd/notejam
 
+build-skewed: build ## build bin/appliance-skewed, a test binary whose clock chaos can set wrong
+	CGO_ENABLED=0 go run ./node/lab/skew -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -tags $(TAGS),embedrunc,skewed -o bin/appliance-skewed ./cmd/appliance
+
 test: test-deps build ## run all tests with the race detector; root runs the lab and the runtimes, too
 	$(BINARIES) go test -race -timeout 15m -skip '^TestEndToEnd$$' $(PACKAGES)
 	$(if $(filter ./...,$(PACKAGES)),$(MAKE) --no-print-directory e2e)

@@ -179,7 +179,7 @@ var engines = map[string][]string{
 	"github.com/google/nftables":        {"node/runtime/network", "node/lab"},
 	"github.com/vishvananda/netlink":    {"node/runtime/network", "node/runtime/runtimetest", "node/lab", "lb/vip"},
 	"github.com/vishvananda/netns":      {"node/runtime/network", "node/lab"},
-	"github.com/hanwen/go-fuse":         {"nfs/mount"},
+	"github.com/hanwen/go-fuse":         {"nfs/mount", "node/lab/lyingfs"},
 	"github.com/klauspost/compress":     {"node/runtime/containerd/runc"},
 	"github.com/spf13/cobra":            {"cmd/cli"},
 	"go.etcd.io/bbolt":                  {"node/agent"},
@@ -189,7 +189,7 @@ var engines = map[string][]string{
 	"google.golang.org/protobuf":        {"sched/mesos"},
 	"modernc.org/sqlite":                {"cmd/notejam"},
 	"pgregory.net/rapid":                {},
-	"github.com/anishathalye/porcupine": {"node/sim"},
+	"github.com/anishathalye/porcupine": {"node/sim", "node/lab/chaos"},
 }
 
 func TestEnginesStayBehindOnePackage(t *testing.T) {

@@ -10,11 +10,16 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"appliance/raft/command"
 )
 
 // Size is what one node's process takes.
 type Size struct {
 	RSS        int64         `json:"rss_bytes"`
+	Heap       int64         `json:"heap_bytes"` // in use after a collection
 	Goroutines int           `json:"goroutines"`
 	Files      int           `json:"files"`
 	Pid        int           `json:"pid"`
@@ -50,10 +55,11 @@ func (r *run) measure(ctx context.Context) map[string]Size {
 		n := newNode(r.lab, m.Name)
 		ctx, cancel := context.WithTimeout(ctx, pageTime)
 		// Twice: what is collected in one round is given back in the next.
+		var profile []byte
 		for range 2 {
-			_, _, _ = n.do(ctx, "GET", "/debug/pprof/heap?gc=1", "")
+			profile, _, _ = n.do(ctx, "GET", "/debug/pprof/heap?gc=1&debug=1", "")
 		}
-		s := Size{RSS: rss(proc), Pid: m.Service.Pid, Age: time.Since(m.Service.Since)}
+		s := Size{RSS: rss(proc), Heap: heap(string(profile)), Pid: m.Service.Pid, Age: time.Since(m.Service.Since)}
 		if text, _, err := n.do(ctx, "GET", "/debug/pprof/goroutine?debug=1", ""); err == nil {
 			_, _ = fmt.Sscanf(string(text), "goroutine profile: total %d", &s.Goroutines)
 		}
@@ -66,6 +72,14 @@ func (r *run) measure(ctx context.Context) map[string]Size {
 		}
 	}
 	return sizes
+}
+
+// heap finds the memory in use in a profile's text.
+func heap(profile string) (n int64) {
+	if _, rest, ok := strings.Cut(profile, "\n# HeapAlloc = "); ok {
+		_, _ = fmt.Sscan(rest, &n)
+	}
+	return n
 }
 
 // rss reads the resident memory from /proc/PID/status (proc(5)).
@@ -82,6 +96,32 @@ func rss(proc string) int64 {
 		}
 	}
 	return 0
+}
+
+// fill writes until the tables of the state that keep a history are full, so
+// that what grows afterwards grows without a limit.
+func (r *run) fill(ctx context.Context) error {
+	if r.o.For < growthTime {
+		return nil
+	}
+	r.say("filling the cluster's audit log (%d records)", command.MaxAudit)
+	group, ctx := errgroup.WithContext(ctx)
+	const clients = 48
+	for c := range clients {
+		group.Go(func() error {
+			for i := range command.MaxAudit/clients + 1 {
+				path := fmt.Sprintf("/v1/kv/chaos/fill/%d", c)
+				if err := again(ctx, settleTime, func(ctx context.Context) error {
+					_, _, err := r.load.nodes[(c+i)%len(r.load.nodes)].do(ctx, "PUT", path, "x")
+					return err
+				}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return group.Wait()
 }
 
 const (
@@ -133,10 +173,11 @@ func (r *run) growth() {
 }
 
 func median(list []map[string]Size, machine string) (out Size) {
-	var rss, goroutines, files []int64
+	var rss, heap, goroutines, files []int64
 	for _, s := range list {
 		if one, ok := s[machine]; ok && one.Age >= settledAge {
-			rss, goroutines, files = append(rss, one.RSS), append(goroutines, int64(one.Goroutines)), append(files, int64(one.Files))
+			rss, heap = append(rss, one.RSS), append(heap, one.Heap)
+			goroutines, files = append(goroutines, int64(one.Goroutines)), append(files, int64(one.Files))
 		}
 	}
 	middle := func(l []int64) int64 {
@@ -146,5 +187,5 @@ func median(list []map[string]Size, machine string) (out Size) {
 		slices.Sort(l)
 		return l[len(l)/2]
 	}
-	return Size{RSS: middle(rss), Goroutines: int(middle(goroutines)), Files: int(middle(files))}
+	return Size{RSS: middle(rss), Heap: middle(heap), Goroutines: int(middle(goroutines)), Files: int(middle(files))}
 }

@@ -110,9 +110,9 @@ func (r *Report) Text() string {
 		fmt.Fprintf(w, "%s\t%d\t%d\n", rule.Name, rule.Checks, rule.Violations)
 	}
 	if len(r.Growth) > 0 {
-		fmt.Fprintln(w, "\nPROCESS\tRSS\tAT THE END\tGROWTH\tGOROUTINES\tFILES\tRESTARTS")
+		fmt.Fprintln(w, "\nPROCESS\tRSS\tAT THE END\tGROWTH\tHEAP\tGOROUTINES\tFILES\tRESTARTS")
 		for _, g := range r.Growth {
-			fmt.Fprintf(w, "%s\t%d MiB\t%d MiB\t%+.1f %%\t%d, %d\t%d, %d\t%d\n", g.Machine, g.First.RSS>>20, g.Last.RSS>>20, g.RSS,
+			fmt.Fprintf(w, "%s\t%d MiB\t%d MiB\t%+.1f %%\t%d, %d MiB\t%d, %d\t%d, %d\t%d\n", g.Machine, g.First.RSS>>20, g.Last.RSS>>20, g.RSS, g.First.Heap>>20, g.Last.Heap>>20,
 				g.First.Goroutines, g.Last.Goroutines, g.First.Files, g.Last.Files, g.Restarts)
 		}
 	}

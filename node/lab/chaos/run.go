@@ -185,6 +185,9 @@ func (r *run) all(ctx context.Context, list []Scenario) (*Report, error) {
 	if err := again(ctx, settleTime, r.watch.settled); err != nil {
 		return nil, fmt.Errorf("the lab is not well before any fault: %w", err)
 	}
+	if err := r.fill(ctx); err != nil {
+		return nil, err
+	}
 	look, stopLook := context.WithCancel(ctx)
 	defer stopLook()
 	looked := make(chan struct{})

@@ -64,8 +64,8 @@ func (v *verdicts) violate(rule, format string, args ...any) {
 func (v *verdicts) note(format string, args ...any) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if len(v.notes) < 20 {
-		v.notes = append(v.notes, fmt.Sprintf(format, args...))
+	if text := fmt.Sprintf(format, args...); len(v.notes) < 20 && !slices.Contains(v.notes, text) {
+		v.notes = append(v.notes, text)
 	}
 }
 

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
 	"appliance/node/api"
 	"appliance/node/lab"
+	"appliance/node/lab/fault"
 	"appliance/node/model"
 	"appliance/vagrant"
 )
@@ -17,7 +19,7 @@ import (
 // The invariants that are looked at all the time, beside those of the clients.
 const (
 	ownerRule     = "one owner per task"
-	containerRule = "no container on two machines"
+	containerRule = "no two containers of one task"
 	commitRule    = "no over-commit"
 	vipRule       = "never two holders of the VIP that answer"
 	auditRule     = "the audit chain verifies"
@@ -34,6 +36,8 @@ type watch struct {
 
 	mu     sync.Mutex
 	owners map[string]string // task -> node
+
+	doubles map[string]*double // of the goroutine that looks at holders
 }
 
 // lookEach bounds one look at one machine: a sick one says nothing.
@@ -106,12 +110,22 @@ func (w *watch) inspect(at string, st api.Status, tasks []api.TaskView) {
 	}
 }
 
+// safeName is a task's id as it stands in the name of its container.
+func safeName(id string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '-'
+	}, id)
+}
+
 // containers looks at the processes themselves.
 func (w *watch) containers(context.Context) {
 	w.mu.Lock()
-	known := map[string]bool{}
+	known := map[string]string{}
 	for id := range w.owners {
-		known[id] = true
+		known[safeName(id)] = id
 	}
 	w.mu.Unlock()
 	where := map[string]string{}
@@ -120,13 +134,14 @@ func (w *watch) containers(context.Context) {
 		if err != nil {
 			continue
 		}
-		for id := range list {
-			if !known[id] {
+		for name := range list {
+			id := known[name[:max(strings.LastIndexByte(name, '-'), 0)]] // a hash follows
+			if id == "" {
 				continue
 			}
 			w.wrong.check(containerRule, 1)
 			if other := where[id]; other != "" {
-				w.wrong.violate(containerRule, "task %s runs on %s and on %s", id, other, m.Name)
+				w.wrong.violate(containerRule, "task %s has two containers that run, on %s and on %s", id, other, m.Name)
 			}
 			where[id] = m.Name
 		}
@@ -156,10 +171,57 @@ func (w *watch) holders(ctx context.Context) {
 	for i, a := range list {
 		for _, b := range list[i+1:] {
 			if w.answers(ctx, a) && w.answers(ctx, b) && w.answers(ctx, a) && w.answers(ctx, b) {
-				w.wrong.violate(vipRule, "%s and %s both answer at %s", a, b, w.cluster.VIP)
+				w.both(a, b)
 			}
 		}
 	}
+}
+
+const (
+	// hearTime is what two holders have to hear each other, and for one to
+	// yield: five adverts.
+	hearTime = time.Second
+	// lookAgain is the longest time between two looks that are one.
+	lookAgain = 2 * time.Second
+)
+
+// double is the time in which two machines both answered.
+type double struct{ since, last time.Time }
+
+// both notes that two machines answer. That is the protocol's nature while
+// they cannot hear each other (lb/DESIGN.md), and wrong soon after.
+func (w *watch) both(a, b string) {
+	now := time.Now()
+	if w.deaf(a, b) {
+		w.wrong.note("while %s and %s could not hear each other, both answered at the virtual address, as lb/DESIGN.md says", a, b)
+		w.doubles = nil
+		return
+	}
+	if w.doubles == nil {
+		w.doubles = map[string]*double{}
+	}
+	d := w.doubles[a+b]
+	if d == nil || now.Sub(d.last) > lookAgain {
+		d = &double{since: now}
+		w.doubles[a+b] = d
+	}
+	d.last = now
+	if now.Sub(d.since) > hearTime {
+		w.wrong.violate(vipRule, "%s and %s have both answered at %s for %s", a, b, w.cluster.VIP, now.Sub(d.since).Round(time.Millisecond))
+	}
+}
+
+// deaf says whether a fault in force keeps frames of one from the other.
+func (w *watch) deaf(a, b string) bool {
+	for _, m := range []string{a, b} {
+		list, _ := w.lab.Faults(m)
+		for _, f := range list {
+			if f.Kind == fault.Cut || f.Kind == fault.Loss || f.Kind == fault.SlowLink {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // answerTime is longer than a proxy needs and shorter than a move of the
