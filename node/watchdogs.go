@@ -245,7 +245,7 @@ func faultText(f gossip.Fault, from, to string) string {
 	case gossip.FaultOneWay:
 		return "what " + from + " sends to " + to + " is lost; the other direction works"
 	case gossip.FaultCut:
-		return from + " and " + to + " do not reach each other"
+		return min(from, to) + " and " + max(from, to) + " do not reach each other"
 	case gossip.FaultPort:
 		return from + " cannot call " + to + " (" + f.State.String() + "), though datagrams pass"
 	case gossip.FaultDatagrams:

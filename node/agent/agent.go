@@ -29,8 +29,8 @@ type Volumes interface {
 	Mount(ctx context.Context, name string) (dir string, err error)
 }
 
-// Config is what an Agent needs. All fields but Volumes, Nameservers and Now
-// are required.
+// Config is what an Agent needs. All fields but Volumes, Nameservers,
+// Alone and Now are required.
 type Config struct {
 	Node     string // node id
 	Name     string // node name
@@ -50,6 +50,9 @@ type Config struct {
 	// registry are pulled, "127.0.0.1:5000".
 	Registry    string
 	Nameservers []string // for containers; none: the node's own
+	// Alone is how long no master must have been heard before tasks that die
+	// are started again here; 0: ten seconds.
+	Alone time.Duration
 	// Now is the clock of what is reported; nil: time.Now.
 	Now func() time.Time
 	Log *slog.Logger
@@ -60,6 +63,7 @@ type Agent struct {
 	cfg     Config
 	checks  *checkpoints
 	report  *reporter
+	contact *contact
 	workers map[string]*worker // by task id; owned by Run
 	wg      sync.WaitGroup
 	done    chan string // ids of workers that have ended
@@ -74,12 +78,16 @@ func Open(cfg Config) (*Agent, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Alone == 0 {
+		cfg.Alone = aloneAfter
+	}
 	checks, err := openCheckpoints(filepath.Join(cfg.Dir, "tasks.db"))
 	if err != nil {
 		return nil, err
 	}
 	return &Agent{
 		cfg: cfg, checks: checks, report: newReporter(cfg.Node, cfg.Proposer, checks, cfg.Log),
+		contact: &contact{fresh: cfg.Fresh, now: cfg.Now, after: cfg.Alone},
 		workers: map[string]*worker{}, done: make(chan string, 64),
 	}, nil
 }
@@ -102,6 +110,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	swept := false
 	for {
+		a.contact.alone() // at least every second
 		snap := a.cfg.Store.Snapshot()
 		a.reconcile(ctx, snap)
 		if !swept && a.synced(ctx) {

@@ -68,6 +68,7 @@ type bench struct {
 	dir    string
 	fresh  atomic.Bool
 	sync   func(context.Context) error
+	alone  time.Duration
 	stop   func()
 }
 
@@ -93,7 +94,7 @@ func (b *bench) do(c command.Command) command.Result {
 func (b *bench) start() {
 	b.t.Helper()
 	a, err := Open(Config{Node: "n1", Name: "ms1", Addr: "127.0.0.1", Dir: b.dir, Store: b.log.store, Proposer: b.log,
-		Runtime: b.engine.Open(), Fresh: b.fresh.Load, Sync: b.sync, Registry: "127.0.0.1:5000", Log: slog.New(slog.DiscardHandler)})
+		Runtime: b.engine.Open(), Fresh: b.fresh.Load, Sync: b.sync, Alone: b.alone, Registry: "127.0.0.1:5000", Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		b.t.Fatal(err)
 	}

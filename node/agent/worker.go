@@ -78,7 +78,11 @@ func (w *worker) run(ctx context.Context) {
 			return
 		}
 	}
+	var again restarts
 	exit, err := w.supervise(ctx)
+	for ctx.Err() == nil && w.standIn(ctx, &again) {
+		exit, err = w.supervise(ctx)
+	}
 	if ctx.Err() != nil {
 		return
 	}
@@ -254,12 +258,7 @@ func (w *worker) setHealth(healthy bool, why string) {
 // end turns an exit into the final status.
 func (w *worker) end(exit runtime.Exit, err error) {
 	state, why := model.TaskFailed, exit.String()
-	asked := false
-	select {
-	case <-w.stopped:
-		asked = true
-	default:
-	}
+	asked := w.asked()
 	switch {
 	case asked && w.failWhy != "":
 		why = w.failWhy
