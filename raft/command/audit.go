@@ -97,16 +97,13 @@ func (c *Audited) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 }
 
 // chain appends a record to the audit log and drops the oldest beyond keep.
-func chain(tx *state.Tx, index uint64, r *model.AuditRecord, keep uint64) {
+func chain(tx *state.Tx, index uint64, r *model.AuditRecord, keep int) {
 	r.Seq, r.Index = 1, index
 	if last := state.Audit.Last(&tx.Snapshot); last != nil {
 		r.Seq, r.Prev = last.Seq+1, last.Hash
 	}
 	r.Hash = r.Sum()
-	state.Audit.Put(tx, index, r)
-	if r.Seq > keep {
-		state.Audit.Delete(tx, index, model.AuditKey(r.Seq-keep))
-	}
+	state.Audit.Append(tx, index, r, keep)
 }
 
 // failed tells a transaction that changed nothing, which is no refusal.

@@ -6,9 +6,7 @@ import "slices"
 func (s *Snapshot) Counts() map[string]int {
 	out := map[string]int{}
 	for _, d := range registered {
-		n := 0
-		must(s.each(d.name, func(any) error { n++; return nil }))
-		out[d.name] = n
+		out[d.name] = d.count(s)
 	}
 	return out
 }
@@ -35,7 +33,7 @@ func (t Table[T]) replace(tx *Tx, index uint64, from *Snapshot) {
 		next := *row
 		m := t.meta(&next)
 		m.CreateIndex, m.ModifyIndex = min(m.CreateIndex, index), index
-		must(tx.txn.Insert(t.Name, &next))
+		tx.insert(t.Name, t.key(&next), &next)
 		tx.touch(t.Name, index)
 	}
 }

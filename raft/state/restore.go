@@ -129,7 +129,9 @@ func restoreRows(tx *Tx, lines *bufio.Scanner, rows int) error {
 			return b.err
 		}
 		for _, r := range b.rows {
-			r.table.restore(tx, r.row)
+			if err := r.table.restore(tx, r.row); err != nil {
+				return fmt.Errorf("snapshot row of table %s: %w", r.table.name, err)
+			}
 		}
 	}
 	return readErr

@@ -49,9 +49,7 @@ func (s *Snapshot) Write(w io.Writer) error {
 		if at := s.TableIndex(d.name); at > 0 { // an older version need not know tables that were never used
 			h.Tables[d.name] = at
 		}
-		if err := s.each(d.name, func(any) error { h.Rows++; return nil }); err != nil {
-			return err
-		}
+		h.Rows += d.count(s)
 	}
 	if err := json.NewEncoder(out).Encode(h); err != nil {
 		return err
@@ -66,8 +64,8 @@ func (s *Snapshot) Write(w io.Writer) error {
 
 // writeTable writes the rows of a table as records, in the order of ids.
 func (s *Snapshot) writeTable(ctx context.Context, out *bufio.Writer, table string) error {
-	before := recordPrefix(table)
-	return s.each(table, func(row any) error {
+	d := tableNamed(table)
+	return d.each(s, func(row any) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -75,7 +73,7 @@ func (s *Snapshot) writeTable(ctx context.Context, out *bufio.Writer, table stri
 		if err != nil {
 			return err
 		}
-		out.WriteString(before)
+		out.Write(d.before)
 		out.Write(raw)
 		_, err = out.WriteString("}\n") // earlier errors come back here, too
 		return err
@@ -83,19 +81,6 @@ func (s *Snapshot) writeTable(ctx context.Context, out *bufio.Writer, table stri
 }
 
 func recordPrefix(table string) string { return `{"t":` + strconv.Quote(table) + `,"r":` }
-
-func (s *Snapshot) each(table string, fn func(any) error) error {
-	it, err := s.txn.Get(table, "id")
-	if err != nil {
-		return err
-	}
-	for raw := it.Next(); raw != nil; raw = it.Next() {
-		if err := fn(raw); err != nil {
-			return err
-		}
-	}
-	return nil
-}
 
 // Restore replaces the whole state by a snapshot stream. Nothing changes
 // unless the stream is complete and all of it is understood; if a newer
@@ -105,7 +90,7 @@ func (s *Store) Restore(r io.Reader) error {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 64<<10), maxRecord)
 	next := newGeneration()
-	tx := &Tx{Snapshot: Snapshot{txn: next.db.Txn(true), abandoned: next.abandoned}}
+	tx := next.begin()
 	defer tx.Abort() // no effect after Commit
 	h, err := readHeader(lines)
 	if err != nil {

@@ -60,6 +60,12 @@ func (s *Store) Snapshot() *Snapshot {
 // or Abort. Concurrent calls wait for each other.
 func (s *Store) Begin() *Tx {
 	g := s.current.Load()
+	tx := g.begin()
+	tx.base, tx.own = g.db.Txn(false), map[rowID]any{} // after begin: nobody commits in between
+	return tx
+}
+
+func (g *generation) begin() *Tx {
 	return &Tx{Snapshot: Snapshot{txn: g.db.Txn(true), abandoned: g.abandoned}}
 }
 
@@ -67,6 +73,27 @@ func (s *Store) Begin() *Tx {
 type Snapshot struct {
 	txn       *memdb.Txn
 	abandoned <-chan struct{}
+	// The rest is of transactions only.
+	base  *memdb.Txn    // what was there before
+	own   map[rowID]any // rows written, nil for those removed; a nil map looks into txn
+	audit *auditRows    // the transaction's version of the audit log, nil as long as it is unchanged
+}
+
+type rowID struct{ table, id string }
+
+// first returns the row with the id, or nil. A transaction does not look into what it writes: memdb then
+// copies each path of the tree again for every write, instead of once.
+func (s *Snapshot) first(table, id string) any {
+	from := s.txn
+	if s.own != nil {
+		if row, known := s.own[rowID{table, id}]; known {
+			return row
+		}
+		from = s.base
+	}
+	raw, err := from.First(table, "id", id)
+	must(err)
+	return raw
 }
 
 // Index is the log index that the view reflects.
@@ -126,8 +153,26 @@ type Tx struct {
 	touched map[string]uint64
 }
 
+func (t *Tx) insert(table, id string, row any) {
+	must(t.txn.Insert(table, row))
+	if t.own != nil {
+		t.own[rowID{table, id}] = row
+	}
+}
+
+func (t *Tx) remove(table, id string, row any) {
+	must(t.txn.Delete(table, row))
+	if t.own != nil {
+		t.own[rowID{table, id}] = nil
+	}
+}
+
 // Commit makes all writes visible at once, as of index.
 func (t *Tx) Commit(index uint64) {
+	if t.audit != nil {
+		must(t.txn.Insert(Audit.Name, t.audit))
+		t.audit = nil
+	}
 	for table, at := range t.touched {
 		t.putIndex(table, at)
 	}

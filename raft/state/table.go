@@ -19,8 +19,7 @@ type Table[T any] struct {
 
 // Get returns the row with the id, or nil.
 func (t Table[T]) Get(s *Snapshot, id string) *T {
-	raw, err := s.txn.First(t.Name, "id", id)
-	must(err)
+	raw := s.first(t.Name, id)
 	if raw == nil {
 		return nil
 	}
@@ -72,7 +71,7 @@ func (t Table[T]) Put(tx *Tx, index uint64, row *T) {
 	if old := t.Get(&tx.Snapshot, t.key(row)); old != nil {
 		m.CreateIndex = t.meta(old).CreateIndex
 	}
-	must(tx.txn.Insert(t.Name, row))
+	tx.insert(t.Name, t.key(row), row)
 	tx.touch(t.Name, index)
 }
 
@@ -82,13 +81,22 @@ func (t Table[T]) Delete(tx *Tx, index uint64, id string) bool {
 	if old == nil {
 		return false
 	}
-	must(tx.txn.Delete(t.Name, old))
+	tx.remove(t.Name, id, old)
 	tx.touch(t.Name, index)
 	return true
 }
 
 // restore inserts a row from a snapshot as it is.
-func (t Table[T]) restore(tx *Tx, row *T) { must(tx.txn.Insert(t.Name, row)) }
+func (t Table[T]) restore(tx *Tx, row *T) { tx.insert(t.Name, t.key(row), row) }
+
+func (t Table[T]) each(s *Snapshot, fn func(any) error) error {
+	for row := range t.All(s) {
+		if err := fn(row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // keyIndexer indexes rows by a function. In a secondary index an empty key
 // means "not in this index"; ids are always indexed, so that no command can

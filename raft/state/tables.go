@@ -57,7 +57,7 @@ var (
 		}))
 	Tags   = define[model.Tag]("tags", (*model.Tag).Key, by("repo", func(t *model.Tag) string { return t.Repo }))
 	Events = define[model.Event]("events", func(e *model.Event) string { return fmt.Sprintf("%020d.%04d", e.Seq, e.N) })
-	Audit  = define[model.AuditRecord]("audit", (*model.AuditRecord).Key)
+	Audit  = defineAudit("audit")
 	// Staged holds the pieces of a snapshot file that is about to replace the
 	// state. It is part of the state, so that a master which starts in between
 	// has them too.
@@ -85,8 +85,10 @@ type definition struct {
 	before  []byte // what stands before a row in a snapshot
 	schema  *memdb.TableSchema
 	newRow  func() any
-	restore func(*Tx, any)
+	restore func(*Tx, any) error
 	replace func(tx *Tx, index uint64, from *Snapshot)
+	each    func(s *Snapshot, fn func(row any) error) error // in the order of ids
+	count   func(*Snapshot) int
 }
 
 type secondary[T any] struct {
@@ -109,8 +111,10 @@ func define[T any](name string, key func(*T) string, indexes ...secondary[T]) Ta
 	registered = append(registered, &definition{
 		name: name, before: []byte(recordPrefix(name)), schema: schema,
 		newRow:  func() any { return reflect.New(reflect.TypeFor[T]()).Interface() },
-		restore: func(tx *Tx, row any) { t.restore(tx, row.(*T)) },
+		restore: func(tx *Tx, row any) error { t.restore(tx, row.(*T)); return nil },
 		replace: t.replace,
+		each:    t.each,
+		count:   t.Count,
 	})
 	return t
 }
