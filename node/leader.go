@@ -11,7 +11,6 @@ import (
 	"appliance/node/model"
 	"appliance/raft"
 	"appliance/raft/command"
-	"appliance/raft/state"
 	"appliance/sched"
 )
 
@@ -82,49 +81,6 @@ func (n *Node) tellLeader(ctx context.Context) {
 			n.log.Debug("leadership is not noted yet", "err", err)
 		}
 		pause(ctx, 100*time.Millisecond)
-	}
-}
-
-// votersEvery is how often the leader looks for masters to take in. Changes
-// of the node table wake it earlier.
-const votersEvery = time.Second
-
-// keepVoters makes voters of the masters that run, and drops those that were
-// replaced or removed.
-func (n *Node) keepVoters(ctx context.Context) {
-	for ctx.Err() == nil {
-		snap := n.store.Snapshot()
-		n.alignVoters(ctx, snap)
-		n.spread(ctx)
-		wait, cancel := context.WithTimeout(ctx, votersEvery)
-		_ = snap.Wait(wait, state.Nodes.Name)
-		cancel()
-	}
-}
-
-func (n *Node) alignVoters(ctx context.Context, snap *state.Snapshot) {
-	servers, err := n.voter.Servers()
-	if err != nil || n.founding() {
-		return
-	}
-	have := map[string]raft.Server{}
-	for _, s := range servers {
-		have[s.ID] = s
-		node := state.Nodes.Get(snap, s.ID)
-		if (node == nil || node.Status == model.NodeLeft) && s.ID != n.cfg.ID {
-			n.note("a master that has left leaves the log", s.ID, n.voter.RemoveServer(ctx, s.ID))
-		}
-	}
-	for _, m := range n.gossip.Members() {
-		node := state.Nodes.Get(snap, m.ID)
-		if node == nil || node.Role != model.RoleMaster || node.Status == model.NodeLeft || !m.Alive {
-			continue
-		}
-		addr := withPort(node.Addr)
-		if s, ok := have[m.ID]; ok && s.Voter && s.Addr == addr {
-			continue
-		}
-		n.note("a master joins the log", node.Name, n.voter.EnsureVoter(ctx, m.ID, addr))
 	}
 }
 

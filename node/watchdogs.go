@@ -194,7 +194,7 @@ func (n *Node) look(s *doctor.Sample, deeply bool, started time.Time) {
 // lookAround fills in what the node knows of the others.
 func (n *Node) lookAround(s *doctor.Sample) {
 	snap := n.store.Snapshot()
-	names := map[string]*model.Node{}
+	names, voters := map[string]*model.Node{}, n.voters()
 	s.Masters, s.Nodes, s.Leader, s.Links = nil, nil, "", nil
 	for m := range state.Nodes.All(snap) {
 		if m.Status == model.NodeLeft {
@@ -206,8 +206,8 @@ func (n *Node) lookAround(s *doctor.Sample) {
 			_, seen.Since = n.gossip.Alive(m.ID)
 		}
 		s.Nodes = append(s.Nodes, seen)
-		if m.Role == model.RoleMaster {
-			s.Masters = append(s.Masters, seen)
+		if slices.Contains(voters, m.ID) {
+			s.Masters = append(s.Masters, seen) // the loss of a standby stops nothing
 		}
 	}
 	if leader := names[n.core.leader()]; leader != nil {

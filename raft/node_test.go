@@ -16,6 +16,7 @@ import (
 
 	"appliance/node/pki"
 	"appliance/node/wire"
+	"appliance/node/wire/wiretest"
 	"appliance/raft"
 	"appliance/raft/rafttest"
 )
@@ -213,24 +214,32 @@ func TestWithoutMajorityNothingIsConfirmed(t *testing.T) {
 	}
 }
 
+// letIn makes a running member a voter, as the leader of a cluster does it.
+func letIn(t *testing.T, lead, m *rafttest.Member) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := lead.Node.AddStandby(ctx, m.ID, m.Addr); err != nil {
+		t.Fatal(err)
+	}
+	rafttest.Eventually(t, "standby that has caught up", func() bool {
+		all, err := lead.Node.Members(ctx)
+		return err == nil && slices.ContainsFunc(all, func(s raft.Member) bool { return s.ID == m.ID && s.CaughtUp && !s.Voter })
+	})
+	for range 2 { // it may be repeated
+		if err := lead.Node.Promote(ctx, m.ID, m.Addr); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestMembershipGrowsAndShrinks(t *testing.T) {
 	c := rafttest.New(t, 1).Up()
 	for i := range 20 {
 		rafttest.Put(t, c.Members[0].Node, fmt.Sprint(i))
 	}
 	for range 2 {
-		m := c.Add().Start()
-		// The joining node asks for itself, as `join` does; any master it knows will do.
-		r := raft.NewRemote(m.Node.Replica(), m.Dialer.Client(), func() []string { return []string{c.Members[0].Addr} })
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-		if err := r.EnsureVoter(ctx, m.ID, m.Addr); err != nil {
-			t.Fatal(err)
-		}
-		if err := r.EnsureVoter(ctx, m.ID, m.Addr); err != nil {
-			t.Errorf("not idempotent: %v", err)
-		}
-		cancel()
-		r.Close()
+		letIn(t, c.Members[0], c.Add().Start())
 	}
 	servers, err := c.Leader().Node.Servers()
 	if err != nil || len(servers) != 3 || !servers[2].Voter {
@@ -241,29 +250,77 @@ func TestMembershipGrowsAndShrinks(t *testing.T) {
 	old.Stop(false)
 	c.Members = c.Members[:2]
 	m := c.AddAs("m9", old.Addr).Start()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	if err := c.Members[1].Node.EnsureVoter(ctx, "m9", m.Addr); err != nil {
+	lead := c.Leader()
+	if err := lead.Node.RemoveServer(t.Context(), old.ID); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Members[1].Node.RemoveServer(ctx, "m1"); err != nil {
+	letIn(t, lead, m)
+	if err := lead.Node.Demote(t.Context(), "m9"); err != nil {
 		t.Fatal(err)
 	}
-	c.Members[0].Stop(false)
-	rafttest.Put(t, m.Node, "still a majority of two")
+	if all, err := lead.Node.Members(t.Context()); err != nil || len(all) != 3 || all[2].Voter || !all[2].Answers {
+		t.Errorf("demoted: %+v, %v", all, err)
+	}
+	letIn(t, lead, m)
+	if err := lead.Node.RemoveServer(t.Context(), c.Follower().ID); err != nil {
+		t.Fatal(err)
+	}
+	rafttest.Put(t, m.Node, "a majority of two")
 	if got := m.SM.Text(); len(got) != 21 {
 		t.Errorf("new member has %d lines", len(got))
 	}
 }
 
-func TestEnsureVoterWithoutNodeLeavesVotesAlone(t *testing.T) {
+func TestStandbyThatDoesNotAnswerLeavesVotesAlone(t *testing.T) {
 	c := rafttest.New(t, 1).Up()
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	if err := c.Members[0].Node.EnsureVoter(ctx, "ghost", "127.0.0.1:1"); err == nil {
-		t.Fatal("a node that does not exist has a vote")
+	n := c.Members[0].Node
+	if err := n.AddStandby(t.Context(), "ghost", "127.0.0.1:1"); err != nil {
+		t.Fatal(err)
 	}
-	rafttest.Put(t, c.Members[0].Node, "the majority is still one")
+	if all, err := n.Members(t.Context()); err != nil || len(all) != 2 || all[1].Answers || all[1].CaughtUp {
+		t.Errorf("%+v, %v", all, err)
+	}
+	rafttest.Put(t, n, "the majority is still one")
+}
+
+// All masters come back at other addresses; the log's configuration has the old ones. Whoever knows where
+// they are (gossip) brings them together, and the leader can put the configuration right.
+func TestMastersAtOtherAddresses(t *testing.T) {
+	c := rafttest.New(t, 3)
+	c.Locate = func(id string) string {
+		for _, m := range c.Members {
+			if m.ID == id {
+				return m.Addr
+			}
+		}
+		return ""
+	}
+	c.Up()
+	rafttest.Put(t, c.Members[0].Node, "before")
+	for _, m := range c.Members {
+		m.Stop(false)
+	}
+	for _, m := range c.Members {
+		ln := wiretest.Listen(t)
+		m.Addr = ln.Addr().String()
+		ln.Close()
+	}
+	for _, m := range c.Members {
+		m.Start()
+	}
+	rafttest.Put(t, c.Members[1].Node, "after")
+	lead := c.Leader()
+	for _, m := range c.Members {
+		if err := lead.Node.AddStandby(t.Context(), m.ID, m.Addr); err != nil {
+			t.Fatal(err)
+		}
+	}
+	servers, err := lead.Node.Servers()
+	for i, s := range servers {
+		if s.Addr != c.Members[i].Addr || !s.Voter {
+			t.Errorf("server %+v of the log, %v", s, err)
+		}
+	}
 }
 
 func TestLeadershipHooksFollowLeadership(t *testing.T) {

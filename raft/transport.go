@@ -2,6 +2,7 @@ package raft
 
 import (
 	"context"
+	"io"
 	"maps"
 	"net"
 	"slices"
@@ -49,7 +50,8 @@ type transport struct {
 	mu     sync.Mutex
 	open   map[*pipeline]bool
 
-	silent atomic.Bool // ask for no votes: others should stand for election first
+	silent atomic.Bool            // ask for no votes: others should stand for election first
+	where  func(id string) string // see Config.Locate
 }
 
 // RequestPreVote implements hraft.WithPreVote. A silent node counts itself as refused, so it stays in its
@@ -59,7 +61,40 @@ func (t *transport) RequestPreVote(id hraft.ServerID, target hraft.ServerAddress
 		resp.Term = args.Term
 		return nil
 	}
-	return t.NetworkTransport.RequestPreVote(id, target, args, resp)
+	return t.NetworkTransport.RequestPreVote(id, t.locate(id, target), args, resp)
+}
+
+// locate is where a server is now, as far as anybody knows better than the log.
+func (t *transport) locate(id hraft.ServerID, target hraft.ServerAddress) hraft.ServerAddress {
+	if t.where != nil {
+		if addr := t.where(string(id)); addr != "" {
+			return hraft.ServerAddress(addr)
+		}
+	}
+	return target
+}
+
+// The methods below ask where a server is now: one that has changed its address is reached before the
+// configuration in the log says so, which only a leader can change.
+
+// AppendEntries implements hraft.Transport.
+func (t *transport) AppendEntries(id hraft.ServerID, target hraft.ServerAddress, args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) error {
+	return t.NetworkTransport.AppendEntries(id, t.locate(id, target), args, resp)
+}
+
+// RequestVote implements hraft.Transport.
+func (t *transport) RequestVote(id hraft.ServerID, target hraft.ServerAddress, args *hraft.RequestVoteRequest, resp *hraft.RequestVoteResponse) error {
+	return t.NetworkTransport.RequestVote(id, t.locate(id, target), args, resp)
+}
+
+// InstallSnapshot implements hraft.Transport.
+func (t *transport) InstallSnapshot(id hraft.ServerID, target hraft.ServerAddress, args *hraft.InstallSnapshotRequest, resp *hraft.InstallSnapshotResponse, data io.Reader) error {
+	return t.NetworkTransport.InstallSnapshot(id, t.locate(id, target), args, resp, data)
+}
+
+// TimeoutNow implements hraft.Transport.
+func (t *transport) TimeoutNow(id hraft.ServerID, target hraft.ServerAddress, args *hraft.TimeoutNowRequest, resp *hraft.TimeoutNowResponse) error {
+	return t.NetworkTransport.TimeoutNow(id, t.locate(id, target), args, resp)
 }
 
 type pipeline struct {
@@ -69,7 +104,7 @@ type pipeline struct {
 
 // AppendEntriesPipeline implements hraft.Transport.
 func (t *transport) AppendEntriesPipeline(id hraft.ServerID, target hraft.ServerAddress) (hraft.AppendPipeline, error) {
-	p, err := t.NetworkTransport.AppendEntriesPipeline(id, target)
+	p, err := t.NetworkTransport.AppendEntriesPipeline(id, t.locate(id, target))
 	if err != nil {
 		return nil, err
 	}

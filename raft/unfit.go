@@ -125,7 +125,7 @@ func (n *Node) successor(ctx context.Context) (Server, error) {
 	var wg sync.WaitGroup
 	for i, s := range servers {
 		if s.Voter && s.ID != n.conf.ID {
-			wg.Go(func() { answers[i], _ = n.rpc.status(ctx, s.Addr) }) // silence is an answer
+			wg.Go(func() { answers[i], _ = n.rpc.status(ctx, n.locate(s.ID, s.Addr)) }) // silence is an answer
 		}
 	}
 	wg.Wait()
@@ -156,7 +156,7 @@ func (n *Node) callElection(ctx context.Context, to Server) error {
 		return err
 	}
 	for ctx.Err() == nil {
-		if st, err := n.rpc.status(ctx, to.Addr); err == nil && st.State == hraft.Leader.String() {
+		if st, err := n.rpc.status(ctx, n.locate(to.ID, to.Addr)); err == nil && st.State == hraft.Leader.String() {
 			return nil
 		}
 		if id, addr := n.Leader(); addr != "" && id != n.conf.ID {

@@ -114,7 +114,7 @@ func TestModelImportsTheStandardLibraryOnly(t *testing.T) {
 
 // pure packages take the clock and randomness as arguments and touch nothing
 // outside.
-var pure = []string{"node/model", "raft/state", "raft/command", "raft/archive", "sched", "sched/deploy", "discovery", "registry/gc", "registry/ref",
+var pure = []string{"node/model", "raft/state", "raft/command", "raft/archive", "raft/autopilot", "sched", "sched/deploy", "discovery", "registry/gc", "registry/ref",
 	"nfs/lockrange", "nfs/xdr"}
 
 // shells are the files of pure packages that drive them.

@@ -58,8 +58,11 @@ func printNodes(p *ui.Printer, nodes []api.NodeView) {
 			status += ",draining"
 		}
 		role := string(n.Role)
-		if n.Leader {
+		switch {
+		case n.Leader:
 			role += ",leader"
+		case n.Vote != "":
+			role += "," + n.Vote
 		}
 		if n.VIP {
 			role += ",vip"

@@ -146,6 +146,7 @@ func (cluster) Fresh() bool                 { return true }
 func (cluster) Sync(context.Context) error  { return nil }
 func (cluster) Alive(string) bool           { return true }
 func (cluster) VIPHolder() string           { return "mm1" }
+func (cluster) Votes() []string             { return nil }
 func (cluster) Warnings() []string          { return []string{"1 master: join more"} }
 func (c cluster) Catalog() *discovery.Table { return c.catalog.Current() }
 

@@ -67,6 +67,7 @@ func (cluster) Fresh() bool                  { return true }
 func (c cluster) Sync(context.Context) error { return c.noSync }
 func (cluster) Alive(node string) bool       { return node != "id-ms2" }
 func (cluster) VIPHolder() string            { return "id-mm1" }
+func (cluster) Votes() []string              { return nil }
 func (cluster) Warnings() []string           { return []string{"1 master: <b>join</b> more"} }
 
 func (c cluster) Catalog() *discovery.Table {

@@ -29,6 +29,7 @@ type Cluster interface {
 	Alive(node string) bool
 	Catalog() *discovery.Table
 	VIPHolder() string // node id, "" if not known
+	Votes() []string   // ids of the masters that vote
 	Warnings() []string
 	// Logs streams a task's output file ("stdout" or "stderr") from the node
 	// that has it.
@@ -112,6 +113,8 @@ func (s *Server) Handler() http.Handler {
 	s.raw("DELETE", "/nodes/{name}", operator, s.removeNode)
 	s.raw("DELETE", "/volumes/{name}", operator, s.removeVolume)
 	s.raw("GET", "/audit", Need{Operator: true}, s.audit)
+	s.get("/autopilot", s.autopilot)
+	post(s, "/autopilot", func(*AutopilotRequest) Need { return operator }, s.setAutopilot)
 	s.snapshotRoutes()
 	s.trustRoutes()
 	s.checkupRoutes()

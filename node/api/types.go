@@ -42,6 +42,7 @@ type NodeView struct {
 	Alive  bool            `json:"alive"` // as gossip sees it now
 	Leader bool            `json:"leader,omitempty"`
 	VIP    bool            `json:"vip,omitempty"`
+	Vote   string          `json:"vote,omitempty"` // of a master: voter or standby
 }
 
 // AppView is an app with the counts a reader wants first.

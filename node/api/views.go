@@ -43,8 +43,9 @@ func (s *Server) nodes(_ *http.Request, snap *state.Snapshot) (any, error) {
 
 func (s *Server) nodeViews(snap *state.Snapshot) []NodeView {
 	out := []NodeView{}
+	votes := s.Cluster.Votes()
 	for n := range state.Nodes.All(snap) {
-		v := NodeView{Node: n, Alive: s.Cluster.Alive(n.ID), Leader: n.ID == s.Cluster.Leader(), VIP: n.ID == s.Cluster.VIPHolder()}
+		v := NodeView{Node: n, Alive: s.Cluster.Alive(n.ID), Leader: n.ID == s.Cluster.Leader(), VIP: n.ID == s.Cluster.VIPHolder(), Vote: vote(n, votes)}
 		for t := range state.Tasks.By(snap, "node", n.ID) {
 			if t.Live() {
 				v.Tasks++

@@ -30,6 +30,11 @@ type Cluster struct {
 	// Diverged are the nodes whose state was another one than that of the other
 	// masters at the last comparison. Written by Checkpoint.
 	Diverged []Divergence `json:"diverged,omitempty" level:"2"`
+	// Autopilot is nil until an operator sets it; see Membership.
+	Autopilot *Autopilot `json:"autopilot,omitempty" level:"2"`
+	// Voters are the ids of the masters that vote, sorted, as the leader noted
+	// them. For people: the log's own configuration decides.
+	Voters []string `json:"voters,omitempty" level:"2"`
 }
 
 // Divergence is a replica that has applied the same log and has another state.

@@ -15,7 +15,7 @@ var all = append([]Command{
 	(*PutManifest)(nil), (*DeleteManifest)(nil), (*DeleteTag)(nil),
 	(*KVTxn)(nil), (*PutSession)(nil), (*DestroySession)(nil), (*RenewSession)(nil),
 	(*RegisterService)(nil), (*DeregisterService)(nil), (*UpdateCheck)(nil), (*DeregisterCheck)(nil),
-	(*RaiseLevel)(nil), (*Checkpoint)(nil),
+	(*RaiseLevel)(nil), (*Checkpoint)(nil), (*SetAutopilot)(nil),
 }, future...)
 
 func (*InitCluster) kind() kind     { return 1 }
@@ -82,3 +82,5 @@ func (*RegisterService) kind() kind   { return 84 }
 func (*DeregisterService) kind() kind { return 85 }
 func (*UpdateCheck) kind() kind       { return 86 }
 func (*DeregisterCheck) kind() kind   { return 87 }
+
+func (*SetAutopilot) kind() kind { return 90 }

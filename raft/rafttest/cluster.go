@@ -39,6 +39,7 @@ type Cluster struct {
 	Entries   uint64                        // see raft.Config.SnapshotEntries
 	Log       *slog.Logger                  // of the nodes; nil is Logger()
 	Trailing  uint64                        // see raft.Config.TrailingEntries
+	Locate    func(id string) string        // see raft.Config.Locate
 	OnStart   func(*Member, *http.ServeMux) // adds handlers
 
 	t testing.TB
@@ -108,6 +109,7 @@ func (m *Member) Start() *Member {
 		ID: m.ID, Addr: m.Addr, Dir: m.Dir, Replica: raft.NewReplica(m.SM), Listener: srv.Listener(wire.Raft),
 		Dial:   func(ctx context.Context, addr string) (net.Conn, error) { return dialer.Dial(ctx, addr, wire.Raft) },
 		Client: dialer.Client(), Log: log, Authorize: m.cluster.Authorize, SnapshotEntries: m.cluster.Entries, TrailingEntries: m.cluster.Trailing,
+		Locate: m.cluster.Locate,
 	})
 	if err != nil {
 		t.Fatal(err)
