@@ -71,7 +71,11 @@ func (c *Control) Begin(ctx context.Context, s Spec) (Active, error) {
 		return Active{}, err
 	}
 	s.Groups = groups
-	if err := c.check(s); err != nil {
+	lying, err := c.lab.Lying()
+	if err != nil {
+		return Active{}, err
+	}
+	if err := s.check(lying); err != nil {
 		return Active{}, err
 	}
 	plan, err := c.plan(s)
@@ -86,7 +90,8 @@ func (c *Control) Begin(ctx context.Context, s Spec) (Active, error) {
 	return c.make(ctx, s, plan)
 }
 
-func (c *Control) check(s Spec) error {
+// check refuses what makes no sense. Its groups are resolved.
+func (s Spec) check(lying bool) error {
 	bad := func(format string, args ...any) *model.Error { return model.Errorf(model.CodeInvalid, format, args...) }
 	several := s.Kind == Partition || s.Kind == OneWay
 	switch {
@@ -123,9 +128,9 @@ func (c *Control) check(s Spec) error {
 	case s.Kind == fault.Clock && s.Offset == 0:
 		return bad("a clock that is off by nothing is right").Try("say by how much: --offset=-30s")
 	}
-	if lying, err := c.lab.Lying(); err != nil || !lying && slices.Contains([]string{fault.FullDisk, fault.SlowDisk, fault.HungDisk}, s.Kind) {
-		return errors.Join(err, model.Errorf(model.CodeInvalid, "the machines of this lab have honest disks").Because("a lab is started with or without lying ones").
-			Try("appliance lab down, then appliance lab up --lying-disks"))
+	if !lying && slices.Contains([]string{fault.FullDisk, fault.SlowDisk, fault.HungDisk}, s.Kind) {
+		return bad("the machines of this lab have honest disks").Because("a lab is started with or without lying ones").
+			Try("appliance lab down, then appliance lab up --lying-disks")
 	}
 	return nil
 }

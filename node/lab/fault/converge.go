@@ -77,8 +77,8 @@ func (m Machine) end(f Fault, by string, hits uint64) error {
 		return nil
 	}
 	hits += m.hits(f)
-	err = errors.Join(os.Remove(path), m.converge(time.Now()))
-	return errors.Join(err, write(filepath.Join(m.Dir, f.ID+endedEnd), Ended{f, hits, by}))
+	err = write(filepath.Join(m.Dir, f.ID+endedEnd), Ended{f, hits, by})
+	return errors.Join(err, os.Remove(path), m.converge(time.Now()))
 }
 
 // hits is what the kernel and the disk have counted for the fault. Faults of

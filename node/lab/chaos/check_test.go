@@ -1,0 +1,311 @@
+package chaos
+
+import (
+	"cmp"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"appliance/node/api"
+	"appliance/node/lab/fault"
+	"appliance/node/model"
+)
+
+// liar is a store of keys that forgets, or answers with what was.
+type liar struct {
+	mu     sync.Mutex
+	forget func(key string) bool
+	stale  bool
+	index  uint64
+	now    map[string][2]string // value, index
+	old    map[string][2]string
+}
+
+func (l *liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	key := strings.TrimPrefix(r.URL.Path, "/v1/kv/")
+	if r.Method == http.MethodPut {
+		body := make([]byte, 100)
+		n, _ := r.Body.Read(body)
+		if cas := r.URL.Query().Get("cas"); cas != "" && cas != cmp.Or(l.now[key][1], "0") {
+			fmt.Fprint(w, "false")
+			return
+		}
+		l.index++
+		l.old[key] = l.now[key]
+		if l.forget == nil || !l.forget(key) {
+			l.now[key] = [2]string{string(body[:n]), fmt.Sprint(l.index)}
+		}
+		fmt.Fprint(w, "true")
+		return
+	}
+	var list []string
+	for k, v := range l.now {
+		if k != key && !(r.URL.Query().Has("recurse") && strings.HasPrefix(k, key)) {
+			continue
+		}
+		if l.stale && l.old[k][1] != "" {
+			v = l.old[k]
+		}
+		list = append(list, fmt.Sprintf(`{"Key":%q,"Value":%q,"ModifyIndex":%s}`, k, encode(v[0]), v[1]))
+	}
+	if len(list) == 0 {
+		w.WriteHeader(http.StatusNotFound)
+		return
+	}
+	fmt.Fprintf(w, "[%s]", strings.Join(list, ","))
+}
+
+func encode(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+
+// store serves l as a node.
+func store(t *testing.T, l *liar) *node {
+	t.Helper()
+	l.now, l.old = map[string][2]string{}, map[string][2]string{}
+	server := httptest.NewServer(l)
+	t.Cleanup(server.Close)
+	to, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &node{"fake", &http.Client{Transport: redirected{to}}}
+}
+
+type redirected struct{ to *url.URL }
+
+func (r redirected) RoundTrip(req *http.Request) (*http.Response, error) {
+	req.URL.Host = r.to.Host
+	return http.DefaultTransport.RoundTrip(req)
+}
+
+func TestLostWritesAreFound(t *testing.T) {
+	for name, tt := range map[string]struct {
+		store *liar
+		lost  bool
+	}{
+		"an honest store": {&liar{}, false},
+		"one that forgets a key": {&liar{forget: func(key string) bool {
+			return key == durableKey(0, 7)
+		}}, true},
+		"one that answers with old values": {&liar{stale: true}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			wrong := newVerdicts(t.Logf)
+			n := store(t, tt.store)
+			d := newDurable([]*node{n}, wrong, 1)
+			write := d.writer(0)
+			for range 2 * slots {
+				if err := write(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := d.check(t.Context(), n); err != nil {
+				t.Fatal(err)
+			}
+			if lost := wrong.violations() > 0; lost != tt.lost || d.acknowledged() != 2*slots {
+				t.Errorf("lost %v, want %v; %d acknowledged", lost, tt.lost, d.acknowledged())
+			}
+		})
+	}
+}
+
+func TestHistoriesThatCannotBeAreFound(t *testing.T) {
+	for name, stale := range map[string]bool{"an honest store": false, "one that answers with old values": true} {
+		t.Run(name, func(t *testing.T) {
+			wrong := newVerdicts(t.Logf)
+			n := store(t, &liar{stale: stale})
+			l := newLinear([]*node{n}, wrong)
+			var group sync.WaitGroup
+			for i := range 3 {
+				step := l.client(i)
+				group.Go(func() {
+					for range 60 {
+						_ = step(t.Context()) // what fails is not in the history
+					}
+				})
+			}
+			group.Wait()
+			l.judge(true)
+			if bad := wrong.violations() > 0; bad != stale || l.count() < 100 {
+				t.Errorf("found %v, want %v; %d operations", bad, stale, l.count())
+			}
+		})
+	}
+}
+
+func TestTwoHoldersOfALeaseAreFound(t *testing.T) {
+	wrong := newVerdicts(t.Logf)
+	l := &leases{wrong: wrong}
+	now := time.Now()
+	a, b := &contender{leases: l, id: 1, until: now.Add(leaseTTL)}, &contender{leases: l, id: 2, until: now.Add(leaseTTL)}
+	a.begin(now)
+	a.end(now.Add(time.Second))
+	b.begin(now.Add(2 * time.Second))
+	if wrong.violations() != 0 {
+		t.Fatal("one after the other is no violation")
+	}
+	a.begin(now.Add(3 * time.Second))
+	if wrong.violations() != 1 {
+		t.Error("two at once were not found")
+	}
+}
+
+func TestStatesThatCannotBeAreFound(t *testing.T) {
+	task := func(id, node string, ports ...int) api.TaskView {
+		return api.TaskView{Task: &model.Task{ID: id, Node: node, Ports: ports, Status: model.TaskStatus{State: model.TaskRunning}}}
+	}
+	for _, tt := range []struct {
+		name  string
+		views [][]api.TaskView
+		used  float64
+		want  string
+	}{
+		{"all is well", [][]api.TaskView{{task("a", "n1", 1), task("b", "n2", 1)}, {task("a", "n1", 1)}}, 1, ""},
+		{"a task moves", [][]api.TaskView{{task("a", "n1")}, {task("a", "n2")}}, 1, ownerRule},
+		{"a port twice", [][]api.TaskView{{task("a", "n1", 7), task("b", "n1", 7)}}, 1, commitRule},
+		{"over-commit", [][]api.TaskView{{}}, 3, commitRule},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := &watch{wrong: newVerdicts(t.Logf), owners: map[string]string{}}
+			for _, list := range tt.views {
+				w.inspect("mm1", api.Status{Nodes: []api.NodeView{{Node: &model.Node{Name: "n1", Capacity: model.Resources{CPUs: 2}}, Used: model.Resources{CPUs: tt.used}}}}, list)
+			}
+			rules, _ := w.wrong.list()
+			got := ""
+			for _, r := range rules {
+				if r.Violations > 0 {
+					got = r.Name
+				}
+			}
+			if got != tt.want {
+				t.Errorf("violated %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestRunsThatProveNothing(t *testing.T) {
+	busy := []Tally{{Client: "page", Requests: 1000}}
+	for _, tt := range []struct {
+		name  string
+		part  Part
+		known int
+		want  string
+	}{
+		{"enough", Part{Faults: 1, Effect: 1, Notes: 100, Clients: busy}, 100, ""},
+		{"no faults", Part{Notes: 100, Clients: busy}, 100, "no fault was made"},
+		{"no effect", Part{Faults: 1, Notes: 100, Clients: busy}, 100, "no fault had an effect"},
+		{"no requests", Part{Faults: 1, Effect: 1, Notes: 100}, 100, "requests"},
+		{"no writes", Part{Faults: 1, Effect: 1, Clients: busy}, 100, "writes"},
+		{"no history", Part{Faults: 1, Effect: 1, Notes: 100, Clients: busy}, 1, "history"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			wrong := newVerdicts(t.Logf)
+			r := &run{wrong: wrong, report: &Report{Parts: []Part{tt.part}}, load: &load{kv: newDurable(nil, wrong, 1), lin: newLinear(nil, wrong)}}
+			r.load.lin.known = tt.known
+			r.finish()
+			if got := r.report.Meaningless; (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) || r.report.Good() != (tt.want == "") {
+				t.Errorf("meaningless %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestScenarios(t *testing.T) {
+	names := map[string]bool{}
+	for _, sc := range Scenarios {
+		if names[sc.Name] || sc.What == "" {
+			t.Errorf("%s is there twice, or says nothing", sc.Name)
+		}
+		names[sc.Name] = true
+		if len(sc.events(sc.Length)) == 0 {
+			t.Errorf("%s does nothing", sc.Name)
+		}
+		for _, e := range sc.events(sc.Length) {
+			if e.at+e.step.For > sc.Length {
+				t.Errorf("%s: %s ends after the scenario", sc.Name, e.step.Do)
+			}
+			if e.step.Do == restart || e.step.Do == wipe {
+				continue
+			}
+			spec := e.step.Spec
+			spec.Kind, spec.Groups, spec.For = e.step.Do, groups(e.step.On), e.step.For
+			for i, g := range spec.Groups { // as if the selectors had been replaced
+				spec.Groups[i] = []string{fmt.Sprint(i, g)}
+			}
+			if err := spec.check(true); err != nil {
+				t.Errorf("%s: %v", sc.Name, err)
+			}
+		}
+	}
+	if len(Short()) < 10 {
+		t.Errorf("only %d scenarios are in the short set", len(Short()))
+	}
+	var length time.Duration
+	for _, n := range Short() {
+		sc, _ := Find(n)
+		length += sc.Length
+	}
+	if length > 8*time.Minute {
+		t.Errorf("the short set alone takes %s: it must end within 10 minutes with the time to settle", length)
+	}
+}
+
+func TestBadInputIsRefused(t *testing.T) {
+	good := Spec{Kind: fault.Kill, Groups: [][]string{{"mm1"}}, For: time.Second}
+	for name, change := range map[string]func(s *Spec){
+		"unknown kind":          func(s *Spec) { s.Kind = "meteor" },
+		"no target":             func(s *Spec) { s.Groups = nil },
+		"no time":               func(s *Spec) { s.For = 0 },
+		"too long":              func(s *Spec) { s.For = 2 * time.Hour },
+		"groups of a kill":      func(s *Spec) { s.Groups = [][]string{{"mm1"}, {"mm2"}} },
+		"one group one way":     func(s *Spec) { s.Kind = OneWay },
+		"a machine twice":       func(s *Spec) { s.Kind, s.Groups = Partition, [][]string{{"mm1"}, {"mm1"}} },
+		"the host killed":       func(s *Spec) { s.Groups = [][]string{{hostName}} },
+		"no loss":               func(s *Spec) { s.Kind = fault.Loss },
+		"too much loss":         func(s *Spec) { s.Kind, s.Percent = fault.Loss, 101 },
+		"no rate":               func(s *Spec) { s.Kind = fault.SlowLink },
+		"no delay":              func(s *Spec) { s.Kind = fault.SlowDisk },
+		"a clock that is right": func(s *Spec) { s.Kind = fault.Clock },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := good
+			change(&s)
+			if s.check(true) == nil {
+				t.Error("it was accepted")
+			}
+		})
+	}
+	if err := good.check(true); err != nil {
+		t.Error(err)
+	}
+	disk := good
+	disk.Kind = fault.FullDisk
+	if disk.check(false) == nil || disk.check(true) != nil {
+		t.Error("an honest disk cannot be full")
+	}
+}
+
+func TestRunRefusesBeforeItStartsAnything(t *testing.T) {
+	for name, o := range map[string]Options{
+		"no scenario": {},
+		"unknown":     {Scenarios: []string{"meteor"}},
+		"too short":   {Scenarios: []string{"short"}, For: time.Second},
+		"negative":    {Scenarios: []string{"short"}, For: -time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o.Dir = t.TempDir()
+			if _, err := Run(context.Background(), o); model.CodeOf(err) != model.CodeInvalid {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
