@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"appliance/raft/rafttest"
 )
 
 // fault is one kind of trouble. It is begun on a machine, or between it and another one, and ended later.
@@ -66,7 +68,9 @@ var faults = func() []fault {
 		m.disk.SetWrite(map[bool]time.Duration{true: 150 * time.Millisecond, false: 500 * time.Microsecond}[bad])
 	})
 	hang, unhang := disk(func(m *machine, bad bool) { m.disk.Hang(bad) })
-	fill, empty := disk(func(m *machine, bad bool) { m.disk.Fill(bad) })
+	fill := func(f rafttest.Fullness) func(*cluster, *machine, *machine) {
+		return func(_ *cluster, a, _ *machine) { a.disk.Fill(f) }
+	}
 	slow := func(d time.Duration) func(*cluster, *machine, *machine) {
 		return func(c *cluster, a, _ *machine) {
 			for _, b := range c.machines {
@@ -74,6 +78,9 @@ var faults = func() []fault {
 				c.net.Slow(b.name, a.name, d)
 			}
 		}
+	}
+	lossy := func(lost, doubled float64) func(*cluster, *machine, *machine) {
+		return func(c *cluster, a, _ *machine) { c.net.Lose(a.name, lost, doubled) }
 	}
 	oneWay := func(down bool) func(*cluster, *machine, *machine) {
 		return func(c *cluster, a, b *machine) { c.net.Cut(a.name, b.name, down) }
@@ -111,12 +118,15 @@ var faults = func() []fault {
 		{"cut all links", all(true), all(false), theLeader},
 		{"pause", stall(true), stall(false), anyMachine},
 		{"pause the leader", stall(true), stall(false), theLeader},
+		{"lossy links", lossy(0.3, 0.2), lossy(0, 0), anyMachine},
 		{"slow links", slow(60 * time.Millisecond), slow(0), anyMachine},
 		{"slow disk", slowDisk, fastDisk, anyMaster},
 		{"slow disk of the leader", slowDisk, fastDisk, theLeader},
 		{"hung disk", hang, unhang, anyMaster},
 		{"hung disk of the leader", hang, unhang, theLeader},
-		{"full disk of the leader", fill, empty, theLeader},
+		{"full disk", fill(rafttest.NoSpace), fill(0), anyMaster},
+		{"full disk of the leader", fill(rafttest.NoSpace), fill(0), theLeader},
+		{"no space for files", fill(rafttest.NoFiles), fill(0), anyMaster},
 		{"reset connections", func(c *cluster, a, b *machine) { c.net.Reset(a.name, b.name) }, nil, anyMachine},
 		{"transfer leadership", func(c *cluster, a, b *machine) {
 			if p := a.running(); p != nil {
@@ -170,7 +180,7 @@ func (c *cluster) pick(r *rand.Rand, w where) (a, b *machine) {
 	i, k := r.IntN(len(c.machines)), r.IntN(len(c.machines)-1)
 	switch a = c.machines[i]; w {
 	case anyMaster:
-		a = c.machines[i%3]
+		a = c.machines[i%masters]
 	case theLeader:
 		a = c.leader()
 	}
@@ -193,9 +203,10 @@ func (c *cluster) heal() {
 			c.net.Slow(a.name, b.name, 0)
 		}
 		c.net.Pause(a.name, false)
+		c.net.Lose(a.name, 0, 0)
 		if a.disk != nil {
 			a.disk.Hang(false)
-			a.disk.Fill(false)
+			a.disk.Fill(0)
 			a.disk.SetWrite(500 * time.Microsecond)
 		}
 		c.restart(a)

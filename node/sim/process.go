@@ -62,8 +62,12 @@ func (c *cluster) newProcess(m *machine) *process {
 func (p *process) lead() error {
 	c, m := p.cluster, p.machine
 	log := c.log.With("at", m.name)
+	disk, err := m.disk.Open()
+	if err != nil {
+		return err
+	}
 	node, err := raft.Open(raft.Config{
-		ID: p.id, Addr: m.addr(), Dir: m.name, Storage: m.disk.Open(), Replica: p.replica,
+		ID: p.id, Addr: m.addr(), Dir: m.name, Storage: disk, Replica: p.replica,
 		Listener: p.port.Listen(wire.Raft),
 		Dial:     func(ctx context.Context, addr string) (net.Conn, error) { return p.port.Dial(ctx, addr, wire.Raft) },
 		Client:   p.client, Log: log, SnapshotEntries: snapshotEntries, TrailingEntries: trailingEntries,
