@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	hclog "github.com/hashicorp/go-hclog"
 	hraft "github.com/hashicorp/raft"
@@ -31,6 +32,7 @@ type disk struct {
 	watch   *diskLog
 	checked *checkedLog // nil with a Storage from outside
 	closer  func() error
+	closed  atomic.Bool
 }
 
 const (
@@ -96,4 +98,7 @@ func (e *exam) open(dir string, log hclog.Logger) (*disk, error) {
 	return d, nil
 }
 
-func (d *disk) close() error { return d.closer() }
+func (d *disk) close() error {
+	d.closed.Store(true)
+	return d.closer()
+}

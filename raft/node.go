@@ -99,7 +99,7 @@ func Open(c Config) (*Node, error) {
 	n.trans = newTransport(stream{Listener: c.Listener, addr: c.Addr, dial: c.Dial}, hlog)
 	n.trans.where = c.Locate
 	n.lead = newLead(n)
-	if n.raft, err = hraft.NewRaft(n.raftConfig(hlog), fsm{c.Replica}, d.log, d.stable, d.snaps, n.trans); err != nil {
+	if n.raft, err = hraft.NewRaft(n.raftConfig(hlog), fsm{c.Replica}, d.log, lateStable{d.stable, &d.closed}, d.snaps, n.trans); err != nil {
 		n.cancel()
 		n.lead.close()
 		n.trans.Close()

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	hraft "github.com/hashicorp/raft"
+	"github.com/hashicorp/raft-wal/types"
 )
 
 type fullStore struct {
@@ -48,3 +49,20 @@ func TestFailedReplacementOfEntriesIsNoticed(t *testing.T) {
 		})
 	}
 }
+
+// A full disk when raft-wal needs its next file: it tells so once, in its own log, and refuses every
+// append from then on.
+func TestLogWithoutItsNextFileIsNoticed(t *testing.T) {
+	l := &diskLog{LogStore: &fullStore{InmemStore: hraft.NewInmemStore()}}
+	if err := l.StoreLog(&hraft.Log{Index: 1}); err != nil || l.sealed.Load() {
+		t.Fatal(err, l.sealed.Load())
+	}
+	l.LogStore = sealedStore{hraft.NewInmemStore()}
+	if err := l.StoreLog(&hraft.Log{Index: 2}); !errors.Is(err, ErrDisk) || !l.sealed.Load() {
+		t.Errorf("%v, sealed %v", err, l.sealed.Load())
+	}
+}
+
+type sealedStore struct{ *hraft.InmemStore }
+
+func (sealedStore) StoreLogs([]*hraft.Log) error { return types.ErrSealed }

@@ -116,6 +116,9 @@ func (e *exam) readSegments() error {
 			continue
 		}
 		e.take(path, info, s, info.BaseIndex+uint64(len(s.entries))-1)
+		if s.indexStart != 0 {
+			e.meta.State, e.metaAgain = rotated(e.meta.State, s, time.Now()), true
+		}
 		if s.dirty > 0 {
 			e.wipe = &wiping{path, s.end, s.dirty, s.bad}
 		}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	hraft "github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/types"
 )
 
 const (
@@ -56,6 +58,7 @@ type diskLog struct {
 
 	shortened atomic.Bool // the end was deleted and nothing stored since
 	torn      atomic.Bool // and then storing failed
+	sealed    atomic.Bool // the store lacks the file for what comes next, and never tries to make it again
 }
 
 // DeleteRange notes when the end of the log goes, to make room for other entries. If those cannot be
@@ -79,6 +82,7 @@ func (l *diskLog) StoreLogs(logs []*hraft.Log) error {
 		de := &DiskError{Dir: l.dir, Err: err}
 		l.failure.Store(de)
 		l.torn.Store(l.torn.Load() || l.shortened.Load())
+		l.sealed.Store(l.sealed.Load() || errors.Is(err, types.ErrSealed))
 		return de
 	}
 	l.shortened.Store(false)
@@ -158,12 +162,25 @@ func (n *Node) guard(ctx context.Context) {
 			n.fail(fmt.Errorf("%w: entries were removed and those in their place not stored: this master has to start again to see what its log holds", n.disk.watch.failed()))
 			return
 		}
+		if n.disk.watch.sealed.Load() && n.room() {
+			n.fail(fmt.Errorf("%w: there was no space for the next file of the log, and there is now: this master has to start again to make it", n.disk.watch.failed()))
+			return
+		}
 		if stuck := n.disk.watch.stuck(time.Now()); stuck > stuckLimit {
 			n.fail(fmt.Errorf("%w in %s: a write has been hanging for %v: this master stops so that another one leads; check the disk (dmesg, smartctl); it goes on when the disk does",
 				ErrDisk, n.conf.Dir, stuck.Round(time.Millisecond)))
 			return
 		}
 	}
+}
+
+// room reports whether the log store can make another file.
+func (n *Node) room() bool {
+	if n.conf.Storage != nil {
+		return true // who simulates it starts the node again until it can
+	}
+	free, err := freeSpace(n.conf.Dir)
+	return err == nil && free > uint64(wal.DefaultSegmentSize)
 }
 
 // judgeDisk turns what the disk did lately into reasons not to lead.

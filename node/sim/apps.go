@@ -37,7 +37,7 @@ func setUp(ctx context.Context, c *cluster) error {
 			return fmt.Errorf("set up %T: %w %v", cmd, err, res.Err)
 		}
 	}
-	if why := c.converge(ctx, p); why != "" {
+	if why := c.converge(ctx); why != "" {
 		return fmt.Errorf("set up: %s", why)
 	}
 	return nil
@@ -132,8 +132,9 @@ func (c *client) task(ctx context.Context, p *process) {
 
 // makeRoom ends what could keep the apps from their target for good: tasks of the framework, drained
 // nodes.
-func (c *cluster) makeRoom(ctx context.Context, p *process) {
+func (c *cluster) makeRoom(ctx context.Context) {
 	for ctx.Err() == nil {
+		p := c.any()
 		snap, now := p.store.Snapshot(), p.machine.clock.now()
 		stop := &command.StopTasks{Why: "enough", At: now}
 		for t := range state.Tasks.By(snap, "framework", framework) {
@@ -147,21 +148,40 @@ func (c *cluster) makeRoom(ctx context.Context, p *process) {
 				commands = append(commands, &command.SetNodeDrain{Node: n.ID, At: now})
 			}
 		}
-		batch, err := command.NewBatch(commands...)
-		if err == nil {
-			_, err = propose(ctx, p.core, batch)
-		}
-		if err == nil && len(stop.Tasks) == 0 && len(commands) == 1 {
+		if c.tell(ctx, p, commands) && len(stop.Tasks) == 0 && len(commands) == 1 {
 			return
 		}
 		pause(ctx, 100*time.Millisecond)
 	}
 }
 
-// converge waits until everything is at target and says what is not when ctx ends.
-func (c *cluster) converge(ctx context.Context, p *process) (why string) {
+// tell commits commands and reports whether that was possible.
+func (c *cluster) tell(ctx context.Context, p *process, commands []command.Command) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	batch, err := command.NewBatch(commands...)
+	if err == nil {
+		_, err = propose(ctx, p.core, batch)
+	}
+	return err == nil
+}
+
+// any returns a process that runs, once there is one.
+func (c *cluster) any() *process {
 	for {
-		if why = c.offTarget(p.store.Snapshot()); why == "" || pause(ctx, 200*time.Millisecond) != nil {
+		for _, m := range c.machines {
+			if p := m.running(); p != nil {
+				return p
+			}
+		}
+		pause(context.Background(), 10*time.Millisecond)
+	}
+}
+
+// converge waits until everything is at target and says what is not when ctx ends.
+func (c *cluster) converge(ctx context.Context) (why string) {
+	for {
+		if why = c.offTarget(c.any().store.Snapshot()); why == "" || pause(ctx, 200*time.Millisecond) != nil {
 			return why
 		}
 	}

@@ -145,9 +145,7 @@ func (c *cluster) ended(m *machine, p *process, err error) {
 	c.reaping.Go(func() {
 		if c.crash(m, p, true) {
 			pause(context.Background(), time.Second)
-			if err := c.start(m); err != nil {
-				c.failed(err)
-			}
+			c.restart(m)
 		}
 	})
 }

@@ -2,8 +2,10 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"syscall"
 	"time"
 
 	"appliance/raft/rafttest"
@@ -39,10 +41,11 @@ func (c *cluster) isolate(a *machine, out, in, down bool) {
 
 func restart(c *cluster, a, _ *machine) { c.restart(a) }
 
-// restart starts a machine as soon as its files are at rest.
+// restart starts a machine as soon as its files are at rest and there is space, as its init system would.
 func (c *cluster) restart(m *machine) {
 	for m.running() == nil {
-		if err := c.start(m); err != nil {
+		err := c.start(m)
+		if err != nil && !errors.Is(err, syscall.ENOSPC) {
 			c.failed(err)
 			return
 		}

@@ -116,7 +116,9 @@ func live(c *cluster, h *history, r *rand.Rand) {
 	for _, m := range c.machines {
 		for k := range keys {
 			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-			last.get(ctx, m.running(), fmt.Sprintf("k%d", k))
+			if p := m.running(); p != nil {
+				last.get(ctx, p, fmt.Sprintf("k%d", k))
+			}
 			cancel()
 		}
 	}
@@ -161,10 +163,9 @@ func recovered(c *cluster, h *history) bool {
 func settled(c *cluster, h *history, healed time.Time) bool {
 	ctx, cancel := context.WithDeadline(context.Background(), healed.Add(healing))
 	defer cancel()
-	p := c.machines[0].running()
-	c.makeRoom(ctx, p)
-	if why := c.converge(ctx, p); why != "" {
-		h.fail("not at target %v after all trouble has ended: %s", healing, why)
+	c.makeRoom(ctx)
+	if why := c.converge(ctx); why != "" {
+		h.fail("not at target %v after all trouble has ended: %s%s", healing, why, c.health())
 		return false
 	}
 	return true
@@ -205,7 +206,17 @@ func same(c *cluster, h *history) {
 		}
 		return
 	}
-	h.fail("nodes are at %v %v after all trouble has ended", at, patience)
+	h.fail("nodes are at %v %v after all trouble has ended%s", at, patience, c.health())
+}
+
+// health tells how the masters are.
+func (c *cluster) health() (text string) {
+	for _, m := range c.masters() {
+		if p := m.running(); p != nil {
+			text += fmt.Sprintf("\n\t%s: %+v", m.name, p.node.Stats())
+		}
+	}
+	return text
 }
 
 // difference shows where two snapshots part.

@@ -10,6 +10,7 @@ import (
 	hraft "github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/segment"
+	"github.com/hashicorp/raft-wal/types"
 
 	"appliance/raft"
 )
@@ -49,12 +50,22 @@ func NewDisk(seed uint64) *Disk {
 }
 
 // Open returns what is on the disk. There is one user at a time. It fails if the log store cannot read
-// what a crash has left.
+// what a crash has left, and for lack of space.
 func (d *Disk) Open() (raft.Storage, error) {
 	d.mu.Lock()
 	v := d.head
 	d.mu.Unlock()
-	var err error
+	was := v.image.state
+	now, err := raft.Mend(func(i types.SegmentInfo) (types.WritableFile, error) {
+		return vfs{v}.OpenWriter("log", segment.FileName(i))
+	}, was, time.Now())
+	if err == nil && now.NextSegmentID != was.NextSegmentID {
+		err = meta{v}.CommitState(now)
+	}
+	if err != nil {
+		return nil, err
+	}
+	d.set(func() { v.settle(len(v.steps)) })
 	v.WAL, err = wal.Open("log", wal.WithLogger(hclog.NewNullLogger()), wal.WithSegmentSize(segmentSize),
 		wal.WithMetaStore(meta{v}), wal.WithSegmentFiler(segment.NewFiler("log", vfs{v})))
 	return v, err
