@@ -31,17 +31,19 @@ func (b *Bench) writes(ctx context.Context) error {
 	masters := b.s.cluster.Masters()
 	began := time.Now()
 	for i := range kvClients {
-		api := b.s.api(masters[i%len(masters)].Name)
+		client, err := b.s.raw(ctx, masters[i%len(masters)].Name)
+		if err != nil {
+			return err
+		}
 		clients.Go(func() {
+			defer client.conn.Close()
 			for n := 0; ctx.Err() == nil; n++ {
-				err := api.put(ctx, fmt.Sprintf("bench/%d/%d", i, n%100), "a value of an ordinary length")
-				switch {
-				case err == nil:
-					done.Add(1)
-				case ctx.Err() == nil:
+				if err := client.put(fmt.Sprintf("bench/%d/%d", i, n%100), "a value of an ordinary length"); err != nil {
 					failed.Add(1)
 					first.CompareAndSwap(nil, &err)
+					return
 				}
+				done.Add(1)
 			}
 		})
 	}
