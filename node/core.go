@@ -100,6 +100,25 @@ func (p proposer) Propose(ctx context.Context, c command.Command) (command.Resul
 	if err != nil {
 		return command.Result{}, err
 	}
+	return p.commit(ctx, c, raw)
+}
+
+// compact is a proposer that writes the binary form as soon as every node of the cluster reads it.
+type compact struct {
+	proposer
+	store *state.Store
+}
+
+func (p compact) Propose(ctx context.Context, c command.Command) (command.Result, error) {
+	raw, err := command.EncodeFor(c, command.ClusterLevel(p.store.Snapshot()))
+	if err != nil {
+		return command.Result{}, err
+	}
+	return p.commit(ctx, c, raw)
+}
+
+// commit proposes the encoded c.
+func (p proposer) commit(ctx context.Context, c command.Command, raw []byte) (command.Result, error) {
 	_, v, err := p.core.Propose(ctx, raw)
 	if err != nil {
 		return command.Result{}, unavailable(err)

@@ -88,7 +88,7 @@ func (n *Node) openCore(context.Context) error {
 		n.core = f
 	}
 	n.part("log", n.core.Run)
-	n.proposer = auditor{levelGate{proposer{n.core}, n.store}, n.cfg.ID}
+	n.proposer = auditor{levelGate{compact{proposer{n.core}, n.store}, n.store}, n.cfg.ID}
 	return n.openTrust()
 }
 

@@ -34,20 +34,18 @@ const codecVersion = 1
 // MaxSize bounds an encoded command: larger entries would starve heartbeats.
 const MaxSize = 1 << 20
 
-// Encode gives the log form: version, kind, JSON.
+// Encode gives the log form that every version reads: version, kind, JSON.
 func Encode(c Command) ([]byte, error) {
-	limit, encode := MaxSize, func() ([]byte, error) { return json.Marshal(c) }
+	encode := func() ([]byte, error) { return json.Marshal(c) }
 	if a, ok := c.(*Audited); ok {
-		limit += maxEnvelope // what fits by itself also fits on somebody's behalf
 		encode = a.encode
 	}
 	body, err := encode()
 	if err != nil {
 		return nil, fmt.Errorf("encode %T: %w", c, err)
 	}
-	if len(body) > limit {
-		return nil, model.Errorf(model.CodeExhausted, "a change of %d bytes does not fit into the log", len(body)).
-			Because("one entry may have %d bytes", MaxSize).Try("split it into smaller ones")
+	if err := fits(c, len(body)); err != nil {
+		return nil, err
 	}
 	out := make([]byte, 3, 3+len(body))
 	out[0] = codecVersion
@@ -71,6 +69,25 @@ func Decode(b []byte) (Command, error) {
 	if len(b) < 3 {
 		return nil, fmt.Errorf("log entry of %d bytes is too short", len(b))
 	}
+	decode := decodeJSON
+	if b[0] == codecBinary {
+		decode = decodeBinary
+	}
+	c, err := decode(b)
+	if err != nil {
+		return nil, err
+	}
+	inner := c
+	if a, ok := c.(*Audited); ok {
+		inner = a.Inner
+	}
+	if err := understood(inner); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func decodeJSON(b []byte) (Command, error) {
 	k := kind(binary.BigEndian.Uint16(b[1:3]))
 	typ := types[k]
 	if b[0] != codecVersion || typ == nil {
@@ -83,13 +100,6 @@ func Decode(b []byte) (Command, error) {
 	}
 	if err := read(b[3:]); err != nil {
 		return nil, fmt.Errorf("log entry of kind %d: %w", k, err)
-	}
-	inner := c
-	if a, ok := c.(*Audited); ok {
-		inner = a.Inner
-	}
-	if err := understood(inner); err != nil {
-		return nil, err
 	}
 	return c, nil
 }
