@@ -100,12 +100,16 @@ func (c apiCluster) Findings() []doctor.Finding {
 	out := append(shared, own...)
 	snap := n.store.Snapshot()
 	out = append(out, divergenceFindings(snap)...)
+	without := slices.ContainsFunc(shared, func(f doctor.Finding) bool { return f.Code == doctor.MastersAway })
 	for _, row := range n.gossip.Rows() {
 		from := state.Nodes.Get(snap, row.From)
 		if row.From == n.cfg.ID || from == nil {
 			continue
 		}
 		for _, a := range row.Alerts {
+			if doctor.Code(a.Code) == doctor.StaleState && without {
+				continue // everybody is; it is said once
+			}
 			out = append(out, alertFinding(a, from.Name))
 		}
 	}

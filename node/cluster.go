@@ -22,7 +22,7 @@ import (
 type apiCluster struct{ n *Node }
 
 func (c apiCluster) Self() string                   { return c.n.cfg.ID }
-func (c apiCluster) Leader() string                 { return c.n.core.leader() }
+func (c apiCluster) Leader() string                 { return c.n.leader() }
 func (c apiCluster) Fresh() bool                    { return c.n.core.fresh() }
 func (c apiCluster) Sync(ctx context.Context) error { return unavailable(c.n.core.Linearize(ctx)) }
 func (c apiCluster) Alive(node string) bool         { return c.n.alive(node) }

@@ -47,7 +47,7 @@ func (n *Node) makeDialects(admission command.Proposer) dialects {
 	n.part("checks", runner.Run)
 	d := dialects{
 		consul: consul.New(consul.Config{Store: n.store, Catalog: n.catalog, Proposer: n.proposer, Checks: runner, ReadIndex: n.core.ReadIndex,
-			Leader: n.core.leader, Authorize: n.access.Dialect, NodeID: n.cfg.ID, Node: n.cfg.Name, Addr: n.cfg.Advertise, Version: n.version, Log: n.log}),
+			Leader: n.leader, LastContact: n.lastContact, Authorize: n.access.Dialect, NodeID: n.cfg.ID, Node: n.cfg.Name, Addr: n.cfg.Advertise, Version: n.version, Log: n.log}),
 		marathon: n.guarded(&marathon.Server{Store: n.store, Proposer: admission, NewID: func() string { return lower(rand.Text()[:12]) }, Log: n.log,
 			DefaultEnv: func() string { return n.cluster().DefaultEnv },
 			Leader:     func() string { return n.leaderHostPort(portMarathon) }}),

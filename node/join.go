@@ -283,9 +283,9 @@ func (a *admission) renew(ctx context.Context, req renewRequest) (renewAnswer, e
 	if !ok || !peer.Known() {
 		return renewAnswer{}, model.Errorf(model.CodeDenied, "a certificate is renewed only for its holder").Try("join this machine again")
 	}
-	n := state.Nodes.Get(a.store.Snapshot(), peer.ID)
-	if n == nil {
-		return renewAnswer{}, model.Errorf(model.CodeDenied, "node %s is not of this cluster any more", peer.Name).Try("join this machine again")
+	n, err := a.mayRenew(ctx, peer, time.Now())
+	if err != nil {
+		return renewAnswer{}, err
 	}
 	chain, err := a.ca.sign(req.CSR, n.ID, n.Name, n.Role, n.Addr)
 	return renewAnswer{Chain: chain}, err

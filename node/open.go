@@ -115,7 +115,7 @@ func (n *Node) gossipSeeds() []string {
 			out = append(out, net.JoinHostPort(host, strconv.Itoa(gossipPort)))
 		}
 	}
-	return out
+	return append(out, n.otherSeeds()...)
 }
 
 func (n *Node) openCatalog(context.Context) error {
@@ -171,6 +171,9 @@ func (n *Node) openIngress(context.Context) error {
 	if !n.cfg.Ingress {
 		return nil
 	}
+	if n.voter == nil && n.cfg.VIP == "" {
+		n.part("VIP understudy", n.understudy)
+	}
 	if err := n.openVIP(); err != nil { // before the port: see vip.Instance.Clear
 		return err
 	}
@@ -197,7 +200,7 @@ func (n *Node) openAgent(ctx context.Context) error {
 	n.log.Info("container runtime", "name", rt.Name(), "because", why)
 	n.agent, err = agent.Open(agent.Config{
 		Node: n.cfg.ID, Name: n.cfg.Name, Addr: n.cfg.Advertise, Dir: n.cfg.dir("agent"),
-		Store: n.store, Proposer: n.proposer, Runtime: rt, Volumes: n.volumes, Fresh: n.core.fresh, Sync: n.core.Linearize,
+		Store: n.store, Proposer: n.proposer, Runtime: rt, Volumes: n.volumes, Fresh: n.inTouch, Sync: n.core.Linearize,
 		Registry: registryAddr, Nameservers: n.nameservers(), Log: n.log,
 	})
 	if err != nil {

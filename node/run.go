@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"sync/atomic"
+	"time"
 
 	"appliance/discovery"
 	"appliance/discovery/gossip"
@@ -67,6 +69,8 @@ type Node struct {
 	dialects   dialects
 	links      *links
 	watchdogs  *watchdogs
+	started    time.Time
+	stand      atomic.Pointer[vipRunner] // an agent's part in the VIP while no master is there
 
 	parts []part // what Run runs, in the order of start
 }
@@ -93,7 +97,7 @@ func Run(ctx context.Context, cfg Config, version, level string) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	n := &Node{cfg: cfg, version: version, log: log, done: ctx.Done(), watchdogs: newWatchdogs(log)}
+	n := &Node{cfg: cfg, version: version, log: log, done: ctx.Done(), watchdogs: newWatchdogs(log), started: time.Now()}
 	if err := n.open(ctx); err != nil {
 		cancel()
 		return err

@@ -130,10 +130,14 @@ func (n *Node) recordedHolder() string { return n.cluster().VIPHolder }
 // vipHolder is the id of the node that holds the VIP: as the packets say on a
 // node that takes part in the election, as the log says elsewhere.
 func (n *Node) vipHolder() string {
-	if n.vip == nil {
+	runner := n.vip
+	if runner == nil {
+		runner = n.stand.Load()
+	}
+	if runner == nil {
 		return n.recordedHolder()
 	}
-	holder := n.vip.Status().Holder.String()
+	holder := runner.Status().Holder.String()
 	for node := range state.Nodes.All(n.store.Snapshot()) {
 		if node.Addr == holder {
 			return node.ID

@@ -146,10 +146,9 @@ func (w *watchdogs) alerts() []gossip.Alert {
 // openWatchdogs starts the examination and tells the others of it.
 func (n *Node) openWatchdogs(context.Context) error {
 	w := n.watchdogs
-	started := time.Now()
 	w.unfit = n.leadership.Unfit
 	w.leads = func() bool { return n.core.leader() == n.cfg.ID }
-	w.look = func(s *doctor.Sample, deeply bool) { n.look(s, deeply, started) }
+	w.look = func(s *doctor.Sample, deeply bool) { n.look(s, deeply) }
 	n.openLinks(w.alerts)
 	n.rpc.HandleFunc("GET "+pathDoctor, n.serveDoctor)
 	n.part("watchdogs", w.Run)
@@ -160,7 +159,7 @@ func (n *Node) openWatchdogs(context.Context) error {
 }
 
 // look fills a sample.
-func (n *Node) look(s *doctor.Sample, deeply bool, started time.Time) {
+func (n *Node) look(s *doctor.Sample, deeply bool) {
 	s.Node, s.Master, s.Version = n.cfg.Name, n.voter != nil, n.version
 	if disk, err := doctor.ReadDisk(n.cfg.Data); err == nil {
 		s.Disk = disk
@@ -187,7 +186,7 @@ func (n *Node) look(s *doctor.Sample, deeply bool, started time.Time) {
 	}
 	if n.voter != nil {
 		at, index := newestSnapshot(n.cfg.dir("snapshots"))
-		s.Snapshot = doctor.Snapshot{Wanted: index != n.store.Index(), At: at, Started: started, Every: snapshotEvery}
+		s.Snapshot = doctor.Snapshot{Wanted: index != n.store.Index(), At: at, Started: n.started, Every: snapshotEvery}
 	}
 }
 
@@ -201,7 +200,7 @@ func (n *Node) lookAround(s *doctor.Sample) {
 			continue
 		}
 		names[m.ID] = m
-		seen := doctor.Member{Name: m.Name, Version: m.Version, Alive: n.alive(m.ID), Down: m.Status == model.NodeDown}
+		seen := doctor.Member{Name: m.Name, Version: m.Version, Alive: n.answers(m.ID), Down: m.Status == model.NodeDown}
 		if m.ID != n.cfg.ID && !m.StartedAt.IsZero() {
 			_, seen.Since = n.gossip.Alive(m.ID)
 		}
@@ -210,7 +209,7 @@ func (n *Node) lookAround(s *doctor.Sample) {
 			s.Masters = append(s.Masters, seen) // the loss of a standby stops nothing
 		}
 	}
-	if leader := names[n.core.leader()]; leader != nil {
+	if leader := names[n.leader()]; leader != nil {
 		s.Leader = leader.Name
 	}
 	s.Stale = !n.core.fresh()

@@ -46,7 +46,7 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, q query) error {
 	if err != nil {
 		return err
 	}
-	if q.tables == nil && s.cfg.Stale && o.mode == "leader" {
+	if _, away := s.lastContact(); q.tables == nil && (s.cfg.Stale || away) && o.mode == "leader" {
 		o.mode = "stale"
 	}
 	if err := s.consistent(r.Context(), o.mode); err != nil {
@@ -178,11 +178,19 @@ func encode(value any) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
+func (s *Server) lastContact() (time.Duration, bool) {
+	if s.cfg.LastContact == nil {
+		return 0, false
+	}
+	return s.cfg.LastContact()
+}
+
 func (s *Server) metaHeaders(w http.ResponseWriter, index uint64, mode string) {
 	h := w.Header()
 	h.Set("X-Consul-Index", strconv.FormatUint(max(index, 1), 10))
 	h.Set("X-Consul-KnownLeader", strconv.FormatBool(s.leader() != ""))
-	h.Set("X-Consul-LastContact", "0")
+	since, _ := s.lastContact()
+	h.Set("X-Consul-LastContact", strconv.FormatInt(since.Milliseconds(), 10))
 	h.Set("X-Consul-Effective-Consistency", mode)
 	h.Set("X-Consul-Query-Backend", "blocking-query")
 	h.Set("X-Consul-Default-ACL-Policy", "allow")

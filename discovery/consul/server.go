@@ -48,6 +48,11 @@ type Config struct {
 	ReadIndex func(context.Context) (uint64, error)
 	// Leader is the node id of the leader, empty if none is known.
 	Leader func() string
+	// LastContact tells for how long this node has been without a leader, and
+	// whether it is. Catalog and health are then answered from the node's own
+	// copy, with a word for it in the headers, unless the request asks for
+	// consistency. nil: never.
+	LastContact func() (since time.Duration, away bool)
 	// Authorize may refuse a request; the text of its error follows
 	// "Permission denied". nil allows everything.
 	Authorize func(r *http.Request, write bool) error

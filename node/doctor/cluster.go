@@ -179,9 +179,13 @@ func checkParts(s *Sample, _ Was) []Finding {
 
 func checkNodes(s *Sample, _ Was) []Finding {
 	var out []Finding
+	away := awayMasters(s)
 	for _, n := range s.Nodes {
-		if n.Alive || n.Since.IsZero() && n.Down {
-			continue // never started: nothing to miss
+		switch {
+		case n.Alive, n.Since.IsZero() && n.Down: // the latter never started: nothing to miss
+			continue
+		case slices.Contains(away, n.Name): // told as one finding
+			continue
 		}
 		f := Finding{Code: SilentNode, Severity: Warning, Subject: n.Name, hold: silentHold, Since: n.Since, What: n.Name + " is silent",
 			Why: "it is down, or cut off; its apps move to other nodes when the cluster gives it up", Fix: "look at the machine; if it is gone for ever, join another of that name in its place"}
@@ -192,6 +196,19 @@ func checkNodes(s *Sample, _ Was) []Finding {
 		out = append(out, f)
 	}
 	return out
+}
+
+// awayMasters are the masters whose absence stops the cluster.
+func awayMasters(s *Sample) (names []string) {
+	for _, m := range s.Masters {
+		if !m.Alive {
+			names = append(names, m.Name)
+		}
+	}
+	if len(s.Masters)-len(names) > len(s.Masters)/2 {
+		return nil
+	}
+	return names
 }
 
 func checkLinks(s *Sample, _ Was) []Finding {

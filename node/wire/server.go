@@ -124,7 +124,7 @@ func (s *Server) peer(conn *tls.Conn) (Peer, error) {
 		now = leaf.NotAfter
 	}
 	who, err := pki.Verify(cs.PeerCertificates, s.keys.Roots(), s.keys.Identity().Cluster, now)
-	return Peer{Identity: who, Addr: addr, Expired: expired}, err
+	return Peer{Identity: who, Addr: addr, Expired: expired, NotAfter: leaf.NotAfter}, err
 }
 
 // Run serves ln until ctx ends or ln fails, then closes every connection. It owns ln.

@@ -50,7 +50,8 @@ type Peer struct {
 	Addr string // remote ip:port as seen here
 	// Expired is set on join connections only: the certificate is genuine but ran out, so its holder
 	// may do nothing but renew it.
-	Expired bool
+	Expired  bool
+	NotAfter time.Time // end of the certificate, on join connections
 }
 
 // Known reports whether the peer showed a certificate of this cluster.
