@@ -18,11 +18,11 @@ export GOFLAGS := -tags=$(TAGS)
 BUILD_DEPS := gcc libc6-dev libseccomp-dev pkg-config
 TEST_DEPS  := docker.io ruby nftables iproute2 keepalived
 
-.PHONY: help deps test-deps build build-skewed test e2e vet fmt lint fuzz sim chaos chaos-long bench demo demo-down clean
+.PHONY: help deps test-deps build build-skewed test e2e upgrade-test vet fmt lint fuzz sim chaos chaos-long bench demo demo-down clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Only what is missing is installed, so that a prepared machine needs no network.
 define install
@@ -47,11 +47,15 @@ build-skewed: build ## build bin/appliance-skewed, a test binary whose clock cha
 	CGO_ENABLED=0 go run ./node/lab/skew -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -tags $(TAGS),embedrunc,skewed -o bin/appliance-skewed ./cmd/appliance
 
 test: test-deps build ## run all tests with the race detector; root runs the lab and the runtimes, too
-	$(BINARIES) go test -race -timeout 15m -skip '^TestEndToEnd$$' $(PACKAGES)
-	$(if $(filter ./...,$(PACKAGES)),$(MAKE) --no-print-directory e2e)
+	$(BINARIES) go test -race -timeout 15m -skip '^(TestEndToEnd|TestRollingUpgrade)$$' $(PACKAGES)
+	$(if $(filter ./...,$(PACKAGES)),$(MAKE) --no-print-directory e2e upgrade-test)
 
 e2e: ## the demo's story with bad input and more faults, alone: it measures (root; make build first)
 	$(BINARIES) go test -race -timeout 10m -count=1 -run '^TestEndToEnd$$' ./node/lab/story
+
+upgrade-test: ## a rolling upgrade, a downgrade and an upgrade for good, under load, with two binaries (root; make build first)
+	$(STATIC) -tags $(TAGS),embedrunc,nextlevel -o bin/appliance-next ./cmd/appliance
+	$(BINARIES) NEXT_BINARY=$(CURDIR)/bin/appliance-next go test -race -timeout 15m -count=1 -run '^TestRollingUpgrade$$' ./node/lab/story
 
 vet: ## go vet
 	go vet $(PACKAGES)

@@ -65,6 +65,7 @@ func (s *Server) upgradeRoutes() {
 	if s.Upgrade == nil {
 		return
 	}
+	s.nextRoutes()
 	s.get("/upgrade", func(r *http.Request, _ *state.Snapshot) (any, error) {
 		ctx, cancel := context.WithTimeout(r.Context(), upgradeTimeout)
 		defer cancel()

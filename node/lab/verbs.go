@@ -65,7 +65,7 @@ func (d Done) Text() string {
 // Verbs returns the commands of the lab. binary is the executable that 'up'
 // gives to the machines; empty is the running one.
 func Verbs(binary string) []Verb {
-	verbs := append([]Verb{upVerb(binary), downVerb(), statusVerb(), execVerb(), logsVerb()}, faultVerbs()...)
+	verbs := append([]Verb{upVerb(binary), downVerb(), statusVerb(), execVerb(), logsVerb(), upgradeVerb()}, faultVerbs()...)
 	return append(verbs, networkVerbs()...)
 }
 

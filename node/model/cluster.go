@@ -26,7 +26,7 @@ type Cluster struct {
 	Domain string `json:"domain,omitempty"`
 	// Level is the protocol level that all nodes speak; 0 means 1. Written by
 	// init and by RaiseLevel.
-	Level int `json:"level,omitempty"`
+	Level int `json:"level,omitempty" level:"1"`
 	// Diverged are the nodes whose state was another one than that of the other
 	// masters at the last comparison. Written by Checkpoint.
 	Diverged []Divergence `json:"diverged,omitempty" level:"2"`
@@ -79,7 +79,7 @@ type Node struct {
 	Runtime    string            `json:"runtime,omitempty"`
 	Version    string            `json:"version,omitempty"`
 	// Level is the protocol level that the node's binary speaks; 0 means 1.
-	Level     int       `json:"level,omitempty"`
+	Level     int       `json:"level,omitempty" level:"1"`
 	Ingress   bool      `json:"ingress,omitempty"`
 	JoinedAt  time.Time `json:"joinedAt"`
 	StartedAt time.Time `json:"startedAt"`

@@ -7,15 +7,15 @@ import "time"
 type Secret struct {
 	Meta
 	Name    string `json:"name"`
-	Env     string `json:"env,omitempty"` // environment whose apps may use it, "" for all
-	Version uint64 `json:"version,omitempty"`
+	Env     string `json:"env,omitempty" level:"2"` // environment whose apps may use it, "" for all
+	Version uint64 `json:"version,omitempty" level:"2"`
 	// Value is the sealed value and Wrapped the key that it is sealed with, which
 	// is itself sealed with the cluster's seal key of the id Key.
 	Value     []byte    `json:"value"`
-	Wrapped   []byte    `json:"wrapped,omitempty"`
+	Wrapped   []byte    `json:"wrapped,omitempty" level:"2"`
 	Key       string    `json:"key,omitempty" level:"2"`
-	CreatedAt time.Time `json:"createdAt"`
-	UpdatedAt time.Time `json:"updatedAt"`
+	CreatedAt time.Time `json:"createdAt,omitzero" level:"2"`
+	UpdatedAt time.Time `json:"updatedAt,omitzero" level:"2"`
 }
 
 // ID is the state key of a secret.

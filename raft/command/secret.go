@@ -42,7 +42,7 @@ func (c *PutSecret) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 // DeleteSecret removes a secret that no app uses.
 type DeleteSecret struct {
 	Name string `json:"name"`
-	Env  string `json:"env,omitempty"`
+	Env  string `json:"env,omitempty" level:"2"`
 }
 
 func (c *DeleteSecret) apply(tx *state.Tx, index uint64) (any, *model.Error) {

@@ -1,6 +1,9 @@
 package state
 
-import "fmt"
+import (
+	"fmt"
+	"reflect"
+)
 
 // reads is the highest protocol level whose snapshots this binary reads.
 var reads = 1
@@ -30,4 +33,13 @@ func newerLevel(what string, level int) error {
 
 func newerTable(name string) error {
 	return &NewerError{What: fmt.Sprintf("the snapshot has a table %q that this version does not know", name)}
+}
+
+// RowTypes are the types of all tables' rows, for checks.
+func RowTypes() []reflect.Type {
+	var out []reflect.Type
+	for _, d := range registered {
+		out = append(out, reflect.TypeOf(d.newRow()).Elem())
+	}
+	return out
 }

@@ -89,6 +89,7 @@ func RunBench(ctx context.Context, o Options, progress io.Writer) (*Bench, error
 		{"binary size", b.binary},
 		{"starting the lab", s.machines},
 		{"memory of idle nodes", b.memory},
+		{"restore of a large state", b.restore},
 		{"durable writes", b.writes},
 		{"DNS answers", b.dns},
 		{"catalog changes", b.catalog},

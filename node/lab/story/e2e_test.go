@@ -123,7 +123,10 @@ func writeCluster(t *testing.T, path string) {
 
 // program puts a program to path: the one that the environment names, or a
 // fresh build.
-func program(t *testing.T, env, name, path string) {
+func program(t *testing.T, env, name, path string) { programTagged(t, env, name, path, "") }
+
+// programTagged is program with one more build tag.
+func programTagged(t *testing.T, env, name, path, tag string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
@@ -135,6 +138,9 @@ func program(t *testing.T, env, name, path string) {
 	tags := "no_cri,no_btrfs,no_zfs,no_devmapper,no_tracing"
 	if _, err := os.Stat(filepath.Join(project, "node/runtime/containerd/runc/runc.zst")); err == nil {
 		tags += ",embedrunc"
+	}
+	if tag != "" {
+		tags += "," + tag
 	}
 	cmd := exec.Command("go", "build", "-tags", tags, "-o", path, "./cmd/"+name)
 	cmd.Dir, cmd.Env = project, append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
