@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"appliance/node/model"
@@ -33,22 +34,22 @@ type core interface {
 // voter is the core of a master.
 type voter struct {
 	*raft.Node
-	feed *feed.Server
+	feed    *feed.Server
+	mayDial atomic.Bool // see openGeneration
 }
 
-func openVoter(c Config, replica *raft.Replica, srv *wire.Server, d *wire.Dialer, mux *http.ServeMux, authorize raft.Authorize, done <-chan struct{}, log *slog.Logger) (*voter, error) {
-	n, err := raft.Open(raft.Config{
-		ID: c.ID, Addr: c.wireAddr(), Dir: c.dir("raft"), Witness: c.dir(witnessDir), Aside: c.dir(damagedDir), Replica: replica,
-		Listener: srv.Listener(wire.Raft),
-		Dial: func(ctx context.Context, addr string) (net.Conn, error) {
-			return d.Dial(ctx, addr, wire.Raft)
-		},
-		Client: d.Client(), Log: log, Authorize: authorize,
-	})
+func openVoter(c Config, generation uint64, replica *raft.Replica, srv *wire.Server, d *wire.Dialer, mux *http.ServeMux, authorize raft.Authorize, done <-chan struct{}, log *slog.Logger) (*voter, error) {
+	v := &voter{}
+	rc := c.raft(replica, log)
+	rc.Listener, rc.Client, rc.Authorize = srv.Listener(wire.RaftProtocol(generation)), d.Client(), authorize
+	rc.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
+		return v.dialRaft(ctx, d, generation, addr)
+	}
+	n, err := raft.Open(rc)
 	if err != nil {
 		return nil, damaged(err)
 	}
-	v := &voter{Node: n, feed: feed.NewServer(n, log, done)}
+	v.Node, v.feed = n, feed.NewServer(n, log, done)
 	n.Mount(mux)
 	v.feed.Mount(mux)
 	return v, nil

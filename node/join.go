@@ -44,6 +44,8 @@ type joinAnswer struct {
 	Masters  []string          `json:"masters"`
 	VIP      string            `json:"vip,omitempty"`
 	Replaced string            `json:"replaced,omitempty"`
+	// Generation is that of the log; masters only.
+	Generation generation `json:"generation,omitzero"`
 }
 
 // Joined is what the user of join is told.
@@ -113,6 +115,11 @@ func settle(c Config, ans joinAnswer, key []byte) error {
 		c.VIP = ans.VIP
 	}
 	c.ID, c.Masters = ans.ID, ans.Masters
+	if ans.Generation.Number > 1 {
+		if err := ans.Generation.save(c); err != nil {
+			return err
+		}
+	}
 	return c.save()
 }
 
@@ -183,6 +190,8 @@ type admission struct {
 	proposer command.Proposer
 	sync     func(context.Context) error
 	masters  func() []string
+	// generation of the log, which new masters are to keep.
+	generation generation
 }
 
 func (a *admission) handler() http.Handler {
@@ -263,6 +272,7 @@ func (a *admission) join(ctx context.Context, req joinRequest) (joinAnswer, erro
 		ans.VIP = c.VIP
 	}
 	if n.Role == model.RoleMaster {
+		ans.Generation = a.generation
 		ans.CAKey, ans.Keys, err = a.ca.private(ans.CA)
 	}
 	return ans, err

@@ -59,7 +59,7 @@ func (n *Node) openIdentity(context.Context) error {
 	return nil
 }
 
-func (n *Node) openCore(context.Context) error {
+func (n *Node) openCore(ctx context.Context) error {
 	n.store = state.New()
 	machine := command.NewMachine(n.store)
 	n.hashes = newStateHashes(n.log)
@@ -70,11 +70,17 @@ func (n *Node) openCore(context.Context) error {
 	n.server = wire.NewServer(n.keys, n.log)
 	n.rpc = http.NewServeMux()
 	n.access = access{n.store}
+	if err := n.openFence(); err != nil {
+		return err
+	}
+	if err := n.carryOutOrder(ctx); err != nil { // before the log is opened
+		return err
+	}
 	if n.cfg.Role == model.RoleMaster {
 		if err := os.MkdirAll(n.cfg.dir("raft"), 0o700); err != nil {
 			return err
 		}
-		v, err := openVoter(n.cfg, n.replica, n.server, n.dialer, n.rpc, authorize, n.done, n.log)
+		v, err := openVoter(n.cfg, n.generation.Number, n.replica, n.server, n.dialer, n.rpc, authorize, n.done, n.log)
 		if err != nil {
 			return err
 		}

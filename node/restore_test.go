@@ -62,7 +62,7 @@ func (p *peerNode) start(t *testing.T, masters func() []string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		v := &voter{p.node, feed.NewServer(p.node, quiet(), ctx.Done())}
+		v := &voter{Node: p.node, feed: feed.NewServer(p.node, quiet(), ctx.Done())}
 		v.Mount(mux)
 		v.feed.Mount(mux)
 		srv.HandleHTTP(mux)

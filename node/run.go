@@ -51,7 +51,9 @@ type Node struct {
 	server     *wire.Server
 	rpc        *http.ServeMux // internal calls, on the wire port
 	core       core
-	voter      *voter // masters only
+	voter      *voter     // masters only
+	generation generation // of a master's log
+	fence      *wire.Fence
 	leadership leadership
 	proposer   command.Proposer
 	gossip     *gossip.Gossip
@@ -130,6 +132,7 @@ func (n *Node) open(ctx context.Context) error {
 		{"data directory", n.openData},
 		{"identity", n.openIdentity},
 		{"log", n.openCore}, // before anything that reads the state
+		{"generation", n.openGeneration},
 		{"protocol level", n.openVersions},
 		{"state hashes", n.openHashes},
 		{"gossip", n.openGossip},
@@ -155,7 +158,7 @@ func (n *Node) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.server.HandleHTTP(n.rpc)
+	n.server.HandleHTTP(n.fence.Handler(n.rpc))
 	if n.voter != nil {
 		n.server.HandleJoin(n.admission().handler())
 	}

@@ -46,7 +46,7 @@ func (k *trustKeeper) signer() pki.Digest {
 }
 
 func (n *Node) admission() *admission {
-	return &admission{ca: n.trust.ca, gossip: n.trust.gossipKeys, store: n.store, proposer: n.proposer, sync: n.core.Linearize, masters: n.masters.list}
+	return &admission{ca: n.trust.ca, gossip: n.trust.gossipKeys, store: n.store, proposer: n.proposer, sync: n.core.Linearize, masters: n.masters.list, generation: n.generation}
 }
 
 // signLeaf renews the node's own certificate: by itself on a master, by any

@@ -248,3 +248,21 @@ func copyFile(from, to string) error {
 		}
 	}
 }
+
+// Peers returns the members that a log names, as far as it can be read: whom to ask for a new one.
+func Peers(c Config) (out []Server) {
+	e, err := examine(c.Dir, c.witness())
+	if err != nil {
+		return nil
+	}
+	confs := []hraft.Configuration{e.servers}
+	for _, s := range e.snaps {
+		confs = append(confs, s.conf)
+	}
+	for _, conf := range confs {
+		for _, s := range conf.Servers {
+			out = append(out, Server{ID: string(s.ID), Addr: string(s.Address), Voter: s.Suffrage == hraft.Voter})
+		}
+	}
+	return out
+}

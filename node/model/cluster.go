@@ -35,6 +35,11 @@ type Cluster struct {
 	// Voters are the ids of the masters that vote, sorted, as the leader noted
 	// them. For people: the log's own configuration decides.
 	Voters []string `json:"voters,omitempty" level:"2"`
+	// Generation counts recoveries from a lost quorum, from 1 on (0 means 1),
+	// and GenerationProof is the cluster's signature under it. Written by
+	// RaiseGeneration only.
+	Generation      uint64 `json:"generation,omitempty" level:"2"`
+	GenerationProof []byte `json:"generationProof,omitempty" level:"2"`
 }
 
 // Divergence is a replica that has applied the same log and has another state.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -94,7 +95,7 @@ func (d *Dialer) client(dial, unacked, ping, pingTimeout time.Duration) *http.Cl
 // Dial connects to addr (host:port) and authenticates both sides for an ALPN protocol.
 func (d *Dialer) Dial(ctx context.Context, addr, alpn string) (net.Conn, error) {
 	unacked := userTimeout
-	if alpn == Raft {
+	if strings.HasPrefix(alpn, Raft) {
 		unacked = rpcUserTimeout
 	}
 	return d.dial(ctx, addr, alpn, unacked)

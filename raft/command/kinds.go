@@ -15,7 +15,7 @@ var all = append([]Command{
 	(*PutManifest)(nil), (*DeleteManifest)(nil), (*DeleteTag)(nil),
 	(*KVTxn)(nil), (*PutSession)(nil), (*DestroySession)(nil), (*RenewSession)(nil),
 	(*RegisterService)(nil), (*DeregisterService)(nil), (*UpdateCheck)(nil), (*DeregisterCheck)(nil),
-	(*RaiseLevel)(nil), (*Checkpoint)(nil), (*SetAutopilot)(nil),
+	(*RaiseLevel)(nil), (*Checkpoint)(nil), (*SetAutopilot)(nil), (*RaiseGeneration)(nil),
 }, future...)
 
 func (*InitCluster) kind() kind     { return 1 }
@@ -45,9 +45,10 @@ func (*EndRestore) kind() kind        { return 23 }
 func (*RaiseLevel) kind() kind        { return 24 }
 func (*Checkpoint) kind() kind        { return 25 }
 
-func (*RotateKey) kind() kind   { return 26 }
-func (*Reseal) kind() kind      { return 27 }
-func (*ReportTrust) kind() kind { return 91 }
+func (*RotateKey) kind() kind       { return 26 }
+func (*Reseal) kind() kind          { return 27 }
+func (*RaiseGeneration) kind() kind { return 28 }
+func (*ReportTrust) kind() kind     { return 91 }
 
 func (*CreateRelease) kind() kind { return 30 }
 func (*ScaleApp) kind() kind      { return 31 }

@@ -133,6 +133,7 @@ func restoreCluster(tx *state.Tx, index uint64, from *state.Snapshot) {
 		}
 		next := *then
 		next.CACert, next.Trust, next.Leader, next.VIPHolder, next.Level = now.CACert, now.Trust, now.Leader, now.VIPHolder, now.Level
+		next.Generation, next.GenerationProof = now.Generation, now.GenerationProof
 		state.Clusters.Put(tx, index, &next)
 	}
 }
