@@ -38,7 +38,7 @@ type sight struct {
 	Leader     string          `json:"leader,omitempty"` // id of whom it follows now
 	Position   raft.Position   `json:"position"`         // masters only
 	Applied    uint64          `json:"applied"`          // and therefore committed
-	Nodes      []seenNode          `json:"nodes,omitempty"`
+	Nodes      []seenNode      `json:"nodes,omitempty"`
 }
 
 type seenNode struct {
