@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
+	"io/fs"
 	"sync"
 	"time"
 
@@ -128,6 +129,9 @@ func (a *authority) offer(self Config) error {
 			continue
 		}
 		pair, err := a.pair(digest.String(), self, now)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // fetched soon
+		}
 		if err != nil {
 			failed = err
 			continue

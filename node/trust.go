@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -13,6 +12,7 @@ import (
 
 	"appliance/node/model"
 	"appliance/node/pki"
+	"appliance/node/wire"
 	"appliance/raft/command"
 	"appliance/raft/state"
 )
@@ -51,6 +51,7 @@ type trustKeeper struct {
 	made    map[string]bool // keys of ours that the state need not know yet
 	ring    [][]byte        // gossip keys as set last
 	inTouch time.Time
+	away    error // why this node may never be in touch again
 	lastErr string
 }
 
@@ -148,11 +149,11 @@ func (k *trustKeeper) take(bundle []byte) error {
 // certificate of the CA that it knows as long as that is believed.
 func (k *trustKeeper) catchUp(ctx context.Context) error {
 	if k.fresh() {
-		k.inTouch = time.Now()
+		k.inTouch, k.away = time.Now(), nil
 		return nil
 	}
 	if time.Since(k.inTouch) < staleAfter {
-		return nil
+		return k.away
 	}
 	k.inTouch = time.Now() // ask again after as long
 	var last error
@@ -168,17 +169,23 @@ func (k *trustKeeper) catchUp(ctx context.Context) error {
 			last = err
 			continue
 		}
+		k.away = nil
 		if string(ans.CAs) == string(pki.Bundle(k.keys.CAs())) {
 			return nil
 		}
 		k.log.Info("this node takes the CAs that the cluster has now")
 		return k.take(ans.CAs)
 	}
-	if errors.Is(last, errForeignCA) {
-		return fmt.Errorf("the masters are of a CA that this node does not know: %w: if the CA was rotated while this node was away, join it again with a token", last)
+	k.away = nil // they do not answer: others say so
+	if errors.Is(last, wire.ErrRefused) {
+		k.away = errMissed
 	}
-	return nil // they do not answer: others say so
+	return k.away
 }
+
+// errMissed is what a node says that was away for a whole rotation.
+var errMissed = errors.New("the masters have certificates of a CA that this node does not know; if the CA was rotated while it was away, join again: " +
+	"appliance leave --accept-risk=lose-local-data, then appliance join with a new token")
 
 // fetchKeys gets the private keys that a master should hold.
 func (k *trustKeeper) fetchKeys(ctx context.Context, t *model.Trust) error {
@@ -208,6 +215,9 @@ func (k *trustKeeper) prune(ctx context.Context, t *model.Trust) error {
 	}
 	ids, err := k.dir.KeyIDs()
 	if err != nil || !slices.Contains(ids, t.CA.Active) {
+		return err
+	}
+	if err := k.dir.RemoveOldCAKey(); err != nil {
 		return err
 	}
 	old := slices.DeleteFunc(ids, func(id string) bool { return len(id) != 2*len(pki.Digest{}) || t.CA.Has(id) })

@@ -22,10 +22,6 @@ const (
 	maxKeyBody = 64 << 10
 )
 
-// errForeignCA says that the other side's certificate is of no CA that we
-// believe.
-var errForeignCA = wire.ErrRefused
-
 // trustAnswer is which CAs count.
 type trustAnswer struct {
 	CAs []byte `json:"cas"` // PEM, the one that signs first

@@ -164,6 +164,14 @@ func (d Dir) RemoveKey(id string) error {
 	return errors.Join(err, syncDir(filepath.Join(string(d), dirKeys)))
 }
 
+// RemoveOldCAKey removes ca.key if it is of no CA that the node believes.
+func (d Dir) RemoveOldCAKey() error {
+	if _, err := d.firstCA(); err == nil || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return errors.Join(os.Remove(filepath.Join(string(d), fileCAKey)), syncDir(string(d)))
+}
+
 // LoadAuthority joins a CA certificate with its key from the directory.
 func (d Dir) LoadAuthority(cert *x509.Certificate) (*CA, error) {
 	key, err := d.Key(DigestOf(cert).String())

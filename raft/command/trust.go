@@ -44,6 +44,7 @@ func (c *RotateKey) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 	if r == nil {
 		return nil, model.Errorf(model.CodeInvalid, "there is no key ring %q", c.Ring)
 	}
+	before := r.Phase
 	text, refusal := c.turn(&tx.Snapshot, cluster.Trust, r)
 	if refusal != nil {
 		return nil, refusal
@@ -56,7 +57,9 @@ func (c *RotateKey) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 			}
 		}
 	}
-	r.Since = c.At
+	if r.Phase != before || c.Step == StepSpread {
+		r.Since = c.At
+	}
 	state.Clusters.Put(tx, index, cluster)
 	if text != "" {
 		record(tx, index, c.At, "trust", string(c.Ring), text, nil)
