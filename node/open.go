@@ -207,6 +207,7 @@ func (n *Node) openAgent(ctx context.Context) error {
 	n.agent, err = agent.Open(agent.Config{
 		Node: n.cfg.ID, Name: n.cfg.Name, Addr: n.cfg.Advertise, Dir: n.cfg.dir("agent"),
 		Store: n.store, Proposer: n.proposer, Runtime: rt, Volumes: n.volumes, Fresh: n.inTouch, Sync: n.core.Linearize,
+		Secrets: n.secrets.fetch, SecretDir: filepath.Join(n.cfg.Run, "secrets"),
 		Registry: registryAddr, Nameservers: n.nameservers(), Log: n.log,
 	})
 	if err != nil {
@@ -223,7 +224,7 @@ func (n *Node) openAgent(ctx context.Context) error {
 func (n *Node) openAPI(context.Context) error {
 	admission := &api.Admission{Next: n.proposer, Store: n.store, Registry: registryAddr, Admit: sched.Admit}
 	n.api = &api.Server{Store: n.store, Proposer: admission, Cluster: apiCluster{n},
-		Images: imageLabels{imageIndex{n.store, n.proposer}, n.blobs}, Authorize: n.access.API, Version: n.version, Upgrade: upgrade{n}, Term: n.term, Log: n.log}
+		Secrets: n.secrets, Images: imageLabels{imageIndex{n.store, n.proposer}, n.blobs}, Authorize: n.access.API, Version: n.version, Upgrade: upgrade{n}, Term: n.term, Log: n.log}
 	sock := filepath.Join(n.cfg.Run, "api.sock")
 	if err := os.Remove(sock); err != nil && !os.IsNotExist(err) {
 		return err

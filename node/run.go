@@ -42,6 +42,7 @@ type Node struct {
 
 	keys       *pki.Keychain
 	trust      *trustKeeper
+	secrets    *secrets
 	store      *state.Store
 	replica    *raft.Replica
 	masters    *masters

@@ -14,13 +14,14 @@ func (n *Node) openTrust() error {
 	k := &trustKeeper{cfg: n.cfg, dir: n.cfg.pki(), keys: n.keys, store: n.store, proposer: n.proposer, masters: n.masters.list,
 		client: n.dialer.Client(), joining: wire.JoinClient(nil, n.keys, nil), fresh: n.core.fresh, sync: n.core.Linearize, log: n.log,
 		gossip: func(keys [][]byte) error { return n.gossip.SetKeys(keys) }}
-	n.trust = k
+	n.trust, n.secrets = k, &secrets{trust: k, sync: n.core.Linearize}
 	if n.voter != nil {
 		k.ca = &authority{dir: k.dir, keys: n.keys, trust: k.current}
 		if _, err := k.ca.issuer(); err != nil {
 			return err
 		}
 		k.mount(n.rpc)
+		n.rpc.HandleFunc("GET "+pathSecrets, n.secrets.serve)
 		n.voter.OnLeadership(k.lead)
 	}
 	return k.openGossipKeys()

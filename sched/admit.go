@@ -21,6 +21,9 @@ func Admit(s *state.Snapshot, spec *model.AppSpec) error {
 		return model.Errorf(model.CodeNotFound, "there is no environment %q", name).
 			Because("the id %s begins with it", spec.ID).Try("choose a known one, or make it with: appliance env create %s", name)
 	}
+	if err := admitSecrets(s, name, spec); err != nil {
+		return err
+	}
 	if spec.Instances == 0 {
 		return nil
 	}

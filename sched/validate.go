@@ -82,6 +82,7 @@ func Validate(spec *model.AppSpec) error {
 	validateRoutes(&f, spec)
 	validateVars(&f, "/env", spec.Env)
 	validateVars(&f, "/labels", spec.Labels)
+	validateSecrets(&f, spec)
 	if len(f) > 0 {
 		return &InvalidSpec{f}
 	}

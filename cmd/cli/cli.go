@@ -180,7 +180,7 @@ volumes in one program. The first machine runs "appliance init", the others
 	a.group(root, "apps", a.deployCmd(), a.promoteCmd(), a.scaleCmd(), a.rollbackCmd(), a.restartCmd(), a.stopCmd(), a.whyCmd())
 	a.group(root, "look", a.statusCmd(), a.doctorCmd(), a.netCmd(), a.psCmd(), a.nodesCmd(), a.appsCmd(), a.servicesCmd(), a.routesCmd(), a.imagesCmd(),
 		a.volumesCmd(), a.eventsCmd(), a.logsCmd())
-	a.group(root, "images", a.buildCmd(), a.tokenCmd(), a.caCmd(), a.gossipCmd(), a.envCmd(), a.kvCmd())
+	a.group(root, "images", a.buildCmd(), a.tokenCmd(), a.secretCmd(), a.caCmd(), a.gossipCmd(), a.envCmd(), a.kvCmd())
 	finish(root)
 	return root
 }

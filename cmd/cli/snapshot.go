@@ -11,12 +11,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"appliance/cmd/cli/ui"
 	"appliance/node/api"
 	"appliance/node/model"
 	"appliance/raft/archive"
+	"appliance/raft/state"
 
 	"github.com/spf13/cobra"
 )
@@ -29,7 +31,10 @@ func (a *app) snapshotCmd() *cobra.Command {
 		Long: `Save, inspect and restore the cluster's state: apps, releases, keys, tokens,
 services and the index of images, not what is inside images and volumes.
 Masters also save one every six hours into the directory "snapshots" of their
-data directory. A file holds secrets: keep it as such.`}
+data directory. A file holds hashes of tokens and what apps keep in keys: keep
+it as such. Values of secrets are in it only as sealed: to restore them, masters
+need the seal key of that time, which their data directories keep below pki/keys
+and no snapshot has.`}
 	cmd.AddCommand(a.snapshotSaveCmd(), a.snapshotInspectCmd(), a.snapshotRestoreCmd())
 	return cmd
 }
@@ -53,8 +58,35 @@ func (a *app) snapshotSaveCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.show(h, func(p *ui.Printer) { p.Line("saved the state at index %d in %s", h.Index, args[0]) })
+			return a.show(h, func(p *ui.Printer) {
+				p.Line("saved the state at index %d in %s", h.Index, args[0])
+				if n := h.Tables[state.Secrets.Name]; n > 0 {
+					p.Line("%s in it can be opened only with the key %s of the masters", ui.Count(n, "secret"), strings.Join(a.sealKeys(args[0]), ", "))
+				}
+			})
 		}}
+}
+
+// sealKeys are the ids of the keys that the secrets of a file are sealed with.
+func (a *app) sealKeys(path string) []string {
+	file, size, err := openSnapshot(path)
+	if err != nil {
+		return nil
+	}
+	defer file.Close()
+	_, store, err := archive.Load(file, size)
+	if err != nil {
+		return nil
+	}
+	return sealKeysOf(store)
+}
+
+func sealKeysOf(store *state.Store) []string {
+	ids := map[string]bool{}
+	for s := range state.Secrets.All(store.Snapshot()) {
+		ids[s.Key] = true
+	}
+	return slices.Sorted(maps.Keys(ids))
 }
 
 // receive writes a snapshot to path, which is there only if it is whole.
@@ -101,7 +133,7 @@ func (a *app) snapshotInspectCmd() *cobra.Command {
 				return err
 			}
 			defer file.Close()
-			h, _, err := archive.Load(file, size)
+			h, store, err := archive.Load(file, size)
 			if err != nil {
 				return err
 			}
@@ -112,6 +144,9 @@ func (a *app) snapshotInspectCmd() *cobra.Command {
 				p.Row("time", h.Time.Local().Format(time.DateTime))
 				p.Row("version", ui.Or(h.Version))
 				p.Row("bytes", size)
+				if keys := sealKeysOf(store); len(keys) > 0 {
+					p.Row("sealed with", strings.Join(keys, ", "))
+				}
 				p.Line("")
 				p.Row("TABLE", "ROWS")
 				for _, t := range slices.Sorted(maps.Keys(h.Tables)) {

@@ -53,6 +53,10 @@ type Config struct {
 	// Alone is how long no master must have been heard before tasks that die
 	// are started again here; 0: ten seconds.
 	Alone time.Duration
+	// Secrets fetches the secrets of a task, by name; nil: there are none. They
+	// are kept in SecretDir, in memory, as long as the task is here.
+	Secrets   func(ctx context.Context, task string) (map[string][]byte, error)
+	SecretDir string
 	// Now is the clock of what is reported; nil: time.Now.
 	Now func() time.Time
 	Log *slog.Logger
@@ -272,6 +276,7 @@ func (a *Agent) sweep(ctx context.Context, snap *state.Snapshot) {
 		}
 	}
 	a.pruneDirs(snap)
+	a.sweepSecrets()
 }
 
 // keepDirs is how many directories of ended tasks stay for `appliance logs`.

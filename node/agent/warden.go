@@ -14,6 +14,11 @@ import (
 // Applet runs the warden of a plain process if that is what this execution of
 // the binary is for, and then does not return. Call it first in main.
 func Applet() bool {
+	if os.Args[0] == wrapperPath {
+		err := withSecrets(os.Args[1:])
+		fmt.Fprintln(os.Stderr, "the app cannot be started:", err)
+		os.Exit(127) // as a shell says it
+	}
 	if os.Getenv(AppletEnv) != wardenApplet {
 		return false
 	}

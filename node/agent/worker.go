@@ -342,7 +342,12 @@ func (c *container) start(ctx context.Context) error {
 		}
 		mounts = append(mounts, mount{VolumeMount: model.VolumeMount{Path: mesosSandbox}, dir: dir})
 	}
-	spec := containerSpec(c.cfg, c.task, c.spec, mounts)
+	secret, err := c.secretMounts(ctx)
+	if err != nil {
+		return err
+	}
+	spec := containerSpec(c.cfg, c.task, c.spec, append(mounts, secret...))
+	spec.Wrap = c.wrapped(nil)
 	pull, cancel := context.WithTimeout(ctx, pullTimeout)
 	defer cancel()
 	if _, err := c.cfg.Runtime.Pull(pull, spec.Image, runtime.PullOptions{}); err != nil {
@@ -401,11 +406,16 @@ func (c *container) ip(ctx context.Context) string {
 }
 
 func (c *container) exec(ctx context.Context, args []string) (int, error) {
-	return c.cfg.Runtime.Exec(ctx, c.id(), runtime.ExecSpec{Args: args})
+	return c.cfg.Runtime.Exec(ctx, c.id(), runtime.ExecSpec{Args: c.wrapped(args)})
 }
 
 func (c *container) stop(ctx context.Context, grace time.Duration) error {
 	return c.cfg.Runtime.Stop(ctx, c.id(), grace)
 }
 
-func (c *container) remove(ctx context.Context) error { return c.cfg.Runtime.Remove(ctx, c.id()) }
+func (c *container) remove(ctx context.Context) error {
+	if err := c.cfg.Runtime.Remove(ctx, c.id()); err != nil {
+		return err
+	}
+	return dropSecrets(c.cfg, c.task.ID)
+}

@@ -62,6 +62,7 @@ type Server struct {
 	Proposer  command.Proposer // does admission itself
 	Cluster   Cluster
 	Images    Images
+	Secrets   Secrets
 	Authorize Authorize
 	Version   string
 	Upgrade   Upgrader      // nil: no such routes
@@ -117,6 +118,7 @@ func (s *Server) Handler() http.Handler {
 	post(s, "/autopilot", func(*AutopilotRequest) Need { return operator }, s.setAutopilot)
 	s.snapshotRoutes()
 	s.trustRoutes()
+	s.secretRoutes()
 	s.checkupRoutes()
 	s.upgradeRoutes()
 	s.mux.HandleFunc(Prefix+"/", func(w http.ResponseWriter, r *http.Request) {

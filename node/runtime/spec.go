@@ -35,10 +35,12 @@ type ContainerSpec struct {
 
 	Entrypoint []string `json:"entrypoint,omitempty"` // replaces the image's; its Cmd is then dropped
 	Args       []string `json:"args,omitempty"`       // replaces the image's Cmd
-	Env        []string `json:"env,omitempty"`        // "K=V", over the image's
-	WorkDir    string   `json:"workDir,omitempty"`
-	User       string   `json:"user,omitempty"` // "uid", "name", "uid:gid"; empty: the image's
-	Hostname   string   `json:"hostname,omitempty"`
+	// Wrap goes before the process that all this makes, as its first words.
+	Wrap     []string `json:"wrap,omitempty"`
+	Env      []string `json:"env,omitempty"` // "K=V", over the image's
+	WorkDir  string   `json:"workDir,omitempty"`
+	User     string   `json:"user,omitempty"` // "uid", "name", "uid:gid"; empty: the image's
+	Hostname string   `json:"hostname,omitempty"`
 	// Labels select in List. Keys under "appliance.runtime/" are ours.
 	Labels map[string]string `json:"labels,omitempty"`
 

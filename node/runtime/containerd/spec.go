@@ -1,12 +1,15 @@
 package containerd
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/contrib/seccomp"
+	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/pkg/oci"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -31,6 +34,12 @@ func (r *Runtime) specOpts(spec runtime.ContainerSpec, img client.Image, netns s
 			oci.WithProcessArgs(append(append([]string(nil), spec.Entrypoint...), spec.Args...)...))
 	} else {
 		opts = append(opts, oci.WithImageConfigArgs(img, spec.Args))
+	}
+	if len(spec.Wrap) > 0 {
+		opts = append(opts, func(_ context.Context, _ oci.Client, _ *containers.Container, s *specs.Spec) error {
+			s.Process.Args = append(slices.Clone(spec.Wrap), s.Process.Args...)
+			return nil
+		})
 	}
 	opts = append(opts, oci.WithEnv(spec.Env), oci.WithCgroup(filepath.Join(r.cfg.cgroup(), spec.ID)),
 		oci.WithRlimit(fileLimit()))

@@ -50,6 +50,9 @@ func (r *Runtime) Create(ctx context.Context, spec runtime.ContainerSpec) error 
 	if err != nil {
 		return err
 	}
+	if err := r.wrap(ctx, spec, conf); err != nil {
+		return err
+	}
 	_, err = r.api.ContainerCreate(ctx, conf, host, nil, nil, spec.ID)
 	switch {
 	case errdefs.IsNotFound(err):
@@ -123,6 +126,27 @@ func (r *Runtime) translate(spec runtime.ContainerSpec) (*container.Config, *con
 		host.PortBindings[port] = append(host.PortBindings[port], nat.PortBinding{HostIP: p.HostIP, HostPort: strconv.Itoa(int(p.HostPort))})
 	}
 	return conf, host, nil
+}
+
+// wrap puts spec.Wrap before the image's or the spec's own process.
+func (r *Runtime) wrap(ctx context.Context, spec runtime.ContainerSpec, conf *container.Config) error {
+	if len(spec.Wrap) == 0 {
+		return nil
+	}
+	if len(conf.Entrypoint) == 0 {
+		img, err := r.api.ImageInspect(ctx, conf.Image)
+		if err != nil {
+			return wrap(err, "create container %s", spec.ID)
+		}
+		if img.Config != nil {
+			conf.Entrypoint = slices.Clone(img.Config.Entrypoint)
+			if len(conf.Cmd) == 0 {
+				conf.Cmd = img.Config.Cmd
+			}
+		}
+	}
+	conf.Entrypoint = append(slices.Clone(spec.Wrap), conf.Entrypoint...)
+	return nil
 }
 
 // resources translates limits, for create and update.
