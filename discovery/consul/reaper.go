@@ -27,14 +27,18 @@ const (
 	reapIdle  = time.Minute
 )
 
+// sighting is when this leader first saw a renewal, on its own clock: that of
+// the node which took the renewal may be minutes off.
+type sighting struct{ renewed, at time.Time }
+
 // Run reaps until ctx ends. No session expires earlier than its TTL after Run
 // began: renewals may have failed while there was no leader.
 func (r *Reaper) Run(ctx context.Context) error {
-	began := time.Now()
+	seen := map[string]sighting{}
 	for {
 		snap := r.Store.Snapshot()
 		t, changed := r.Catalog.View()
-		next := r.reap(ctx, snap, t, began)
+		next := r.reap(ctx, snap, t, seen)
 		if err := r.pause(ctx, snap, changed, next); err != nil {
 			return err
 		}
@@ -42,11 +46,21 @@ func (r *Reaper) Run(ctx context.Context) error {
 }
 
 // reap ends what must end now and tells how long nothing else will.
-func (r *Reaper) reap(ctx context.Context, snap *state.Snapshot, t *discovery.Table, began time.Time) time.Duration {
+func (r *Reaper) reap(ctx context.Context, snap *state.Snapshot, t *discovery.Table, seen map[string]sighting) time.Duration {
 	next := reapIdle
+	for id := range seen {
+		if state.Sessions.Get(snap, id) == nil {
+			delete(seen, id)
+		}
+	}
 	for row := range state.Sessions.All(snap) {
 		now := time.Now()
-		why, left := verdict(t, row, now, began)
+		last := seen[row.ID]
+		if !last.renewed.Equal(row.RenewedAt) || last.at.IsZero() {
+			last = sighting{row.RenewedAt, now}
+			seen[row.ID] = last
+		}
+		why, left := verdict(t, row, now, last.at)
 		if why == "" {
 			next = min(next, left)
 			continue
@@ -64,20 +78,16 @@ func (r *Reaper) reap(ctx context.Context, snap *state.Snapshot, t *discovery.Ta
 }
 
 // verdict says why a session must end, or how long its time still runs. A
-// session lives for twice its TTL after the last renewal, as in Consul: the
-// clocks of the node that took the renewal and of the leader may differ.
-func verdict(t *discovery.Table, row *model.Session, now, began time.Time) (why string, left time.Duration) {
+// session lives for twice its TTL after the leader saw the last renewal, as in
+// Consul: the renewal may have been long on its way.
+func verdict(t *discovery.Table, row *model.Session, now, renewed time.Time) (why string, left time.Duration) {
 	if why := sessionEnds(t, row); why != "" {
 		return why, 0
 	}
 	if row.TTL <= 0 {
 		return "", reapIdle
 	}
-	last := row.RenewedAt
-	if began.After(last) {
-		last = began
-	}
-	left = last.Add(2 * row.TTL).Sub(now)
+	left = renewed.Add(2 * row.TTL).Sub(now)
 	if left <= 0 {
 		return "the TTL is over", 0
 	}

@@ -27,6 +27,15 @@ func TestReaper(t *testing.T) {
 			c.Must(&command.RenewSession{ID: "ttl", At: time.Now()})
 			time.Sleep(15 * time.Second)
 		}, map[string]bool{"ttl": true, "node": true, "plain": true}},
+		{"renewed through a node whose clock is behind", func(c *discoverytest.Cluster, _ *discoverytest.Liveness) {
+			time.Sleep(15 * time.Second)
+			c.Must(&command.RenewSession{ID: "ttl", At: time.Now().Add(-2 * time.Minute)})
+			time.Sleep(15 * time.Second)
+		}, map[string]bool{"ttl": true, "node": true, "plain": true}},
+		{"TTL over, renewed through a node whose clock is ahead", func(c *discoverytest.Cluster, _ *discoverytest.Liveness) {
+			c.Must(&command.RenewSession{ID: "ttl", At: time.Now().Add(2 * time.Minute)})
+			time.Sleep(21 * time.Second)
+		}, map[string]bool{"node": true, "plain": true}},
 		{"node suspected", func(_ *discoverytest.Cluster, l *discoverytest.Liveness) {
 			l.Kill("ms1", time.Now())
 			time.Sleep(time.Second)

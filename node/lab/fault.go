@@ -99,13 +99,13 @@ func sweepFaults(cfg machineConfig, output *os.File) {
 }
 
 // Begin makes a fault on the machine. It ends at its deadline by itself. The
-// fields Began and Service are filled in.
+// fields Began, Until and Service are filled in.
 func (l *Lab) Begin(ctx context.Context, machine string, f fault.Fault) error {
 	s, err := l.state()
 	if err != nil {
 		return err
 	}
-	f.Began, f.Service = time.Now(), s.Service
+	f.Service = s.Service
 	return l.askFault(ctx, s, machine, fault.Request{Op: "begin", Fault: f})
 }
 

@@ -41,7 +41,7 @@ func TestFaults(t *testing.T) {
 	}
 	begin := func(t *testing.T, f fault.Fault, length time.Duration) {
 		t.Helper()
-		f.ID, f.Until = fault.NewID(), time.Now().Add(length)
+		f.ID, f.Length = fault.NewID(), length
 		if err := l.Begin(ctx, "ms1", f); err != nil {
 			t.Fatal(err)
 		}
@@ -186,7 +186,7 @@ func TestFaults(t *testing.T) {
 	})
 	t.Run("bad input changes nothing", func(t *testing.T) {
 		for _, f := range []fault.Fault{{Kind: "meteor"}, {Kind: fault.Loss, Percent: 200}, {Kind: fault.Cut, In: []string{"mm3"}}, {Kind: fault.SlowDisk}} {
-			f.ID, f.Until = fault.NewID(), time.Now().Add(time.Minute)
+			f.ID, f.Length = fault.NewID(), time.Minute
 			if err := l.Begin(ctx, "ms1", f); err == nil {
 				t.Errorf("%+v was accepted", f)
 			}

@@ -142,7 +142,7 @@ const hostName = "host"
 func (c *Control) plan(s Spec) (map[string]fault.Fault, error) {
 	now := time.Now()
 	group := fault.NewID()
-	base := fault.Fault{Kind: s.Kind, Until: now.Add(s.For), Group: group, Title: s.title(), Percent: s.Percent, Rate: s.Rate, Delay: s.Delay, Offset: s.Offset}
+	base := fault.Fault{Kind: s.Kind, Length: s.For, Until: now.Add(s.For), Group: group, Title: s.title(), Percent: s.Percent, Rate: s.Rate, Delay: s.Delay, Offset: s.Offset}
 	plan := map[string]fault.Fault{}
 	if s.Kind != Partition && s.Kind != OneWay {
 		for _, m := range s.Groups[0] {

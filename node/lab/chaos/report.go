@@ -39,7 +39,8 @@ func (r *run) finish() {
 	rep := r.report
 	rep.Took = time.Since(r.began)
 	total := map[string]*Tally{}
-	requests, faults, effect := 0, 0, true
+	requests, faults := 0, 0
+	effects := map[string]uint64{}
 	var idle []string
 	for _, p := range rep.Parts {
 		for _, t := range p.Clients {
@@ -50,9 +51,11 @@ func (r *run) finish() {
 			requests += t.Requests
 		}
 		faults += p.Faults
-		if p.Faults == 0 || p.Effect == 0 {
-			effect = false
-			idle = append(idle, p.Scenario)
+		effects[p.Scenario] += min(p.Effect, uint64(p.Faults)<<32) // none without a fault
+	}
+	for name, n := range effects {
+		if n == 0 {
+			idle = append(idle, name)
 		}
 	}
 	for _, t := range total {
@@ -74,7 +77,7 @@ func (r *run) finish() {
 	switch n := len(rep.Parts); {
 	case n == 0 || faults == 0:
 		rep.Meaningless = "no fault was made"
-	case !effect:
+	case len(idle) > 0:
 		rep.Meaningless = "no fault had an effect in " + strings.Join(idle, ", ")
 	case requests < n*minRequests:
 		rep.Meaningless = fmt.Sprintf("only %d requests were made", requests)

@@ -216,6 +216,7 @@ func (r *run) all(ctx context.Context, list []Scenario) (*Report, error) {
 	r.recover(ctx)
 	r.watch.audit(ctx, 0)
 	r.watch.same(ctx)
+	r.watch.diverged(ctx)
 	r.finish()
 	return r.report, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"strings"
 	"time"
 
 	"appliance/node/api"
@@ -33,6 +34,22 @@ func (w *watch) same(ctx context.Context) {
 }
 
 var lists = []string{"/apps", "/tasks", "/deployments", "/releases", "/services", "/images", "/environments", "/tokens", "/audit?limit=1000"}
+
+// diverged looks whether the cluster's own comparison of states at equal
+// index has ever found a difference: it tells so in its events.
+func (w *watch) diverged(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, pageTime)
+	defer cancel()
+	text, _, err := w.nodes[0].do(ctx, "GET", api.Prefix+"/events", "")
+	if err != nil {
+		w.wrong.note("the events cannot be read: %v", err)
+		return
+	}
+	w.wrong.check(sameRule, 1)
+	if i := strings.Index(string(text), "has another state than"); i >= 0 {
+		w.wrong.violate(sameRule, "an event says: %.200s", text[max(0, i-100):])
+	}
+}
 
 // compare returns ok if all nodes had the same index before and after their
 // answers.

@@ -85,8 +85,10 @@ func (m Machine) end(f Fault, by string, hits uint64) error {
 // a kind that overlap share their counts: they tell effect from no effect.
 func (m Machine) hits(f Fault) uint64 {
 	switch f.Kind {
-	case Cut, Loss, SlowLink:
+	case Cut, Loss:
 		return m.drops()
+	case SlowLink:
+		return m.drops() + m.queued()
 	case FullDisk, SlowDisk, HungDisk:
 		return m.diskHits()
 	case Pause:

@@ -114,7 +114,8 @@ func Keep() error {
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
 	m, f := req.Machine, req.Fault
 	if err == nil {
-		f.Keeper = os.Getpid()
+		f.Keeper, f.Began = os.Getpid(), time.Now()
+		f.Until = f.Began.Add(f.Length) // a busy machine must not shorten it
 		err = m.begin(f, time.Now())
 	}
 	var rep Reply

@@ -144,6 +144,21 @@ func (m Machine) drops() (n uint64) {
 	return n
 }
 
+// queued is how many frames the slow link's queue has delayed or dropped.
+func (m Machine) queued() (n uint64) {
+	link, err := netlink.LinkByName(m.Link)
+	if err != nil {
+		return 0
+	}
+	list, _ := netlink.QdiscList(link)
+	for _, q := range list {
+		if st := q.Attrs().Statistics; st != nil && st.Queue != nil && q.Attrs().Handle == netlink.MakeHandle(queueHandle, 0) {
+			n += uint64(st.Queue.Overlimits) + uint64(st.Queue.Drops)
+		}
+	}
+	return n
+}
+
 // rate sets the queue of the slowest slow link, or removes ours.
 func (m Machine) rate(live []Fault) error {
 	var rate uint64

@@ -41,7 +41,8 @@ type Fault struct {
 	Rate    uint64        `json:"bytes_per_second,omitempty"`
 	Delay   time.Duration `json:"delay_ns,omitempty"`
 	Offset  time.Duration `json:"offset_ns,omitempty"`
-	Began   time.Time     `json:"began"`
+	Length  time.Duration `json:"length_ns"` // from the moment it is made
+	Began   time.Time     `json:"began"`     // filled in when it is made
 	Until   time.Time     `json:"until"`
 	Keeper  int           `json:"keeper,omitempty"` // pid, in the machine
 	Title   string        `json:"title,omitempty"`  // what whoever began it calls it
