@@ -97,30 +97,17 @@ func (t *transport) TimeoutNow(id hraft.ServerID, target hraft.ServerAddress, ar
 	return t.NetworkTransport.TimeoutNow(id, t.locate(id, target), args, resp)
 }
 
-type pipeline struct {
-	hraft.AppendPipeline
-	owner *transport
-}
-
 // AppendEntriesPipeline implements hraft.Transport.
 func (t *transport) AppendEntriesPipeline(id hraft.ServerID, target hraft.ServerAddress) (hraft.AppendPipeline, error) {
 	p, err := t.NetworkTransport.AppendEntriesPipeline(id, t.locate(id, target))
 	if err != nil {
 		return nil, err
 	}
-	own := &pipeline{p, t}
+	own := newPipeline(p, t)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.open[own] = true
 	return own, nil
-}
-
-// Close implements hraft.AppendPipeline. It may be called twice.
-func (p *pipeline) Close() error {
-	p.owner.mu.Lock()
-	delete(p.owner.open, p)
-	p.owner.mu.Unlock()
-	return p.AppendPipeline.Close()
 }
 
 // closePipelines closes what is open. A leader opens new ones by itself.

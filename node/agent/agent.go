@@ -69,6 +69,7 @@ type Agent struct {
 	report  *reporter
 	contact *contact
 	workers map[string]*worker // by task id; owned by Run
+	swept   bool               // the state was certain once; before, what it wishes may be over long since
 	wg      sync.WaitGroup
 	done    chan string // ids of workers that have ended
 }
@@ -112,13 +113,12 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.resume(ctx); err != nil {
 		return err
 	}
-	swept := false
 	for {
 		a.contact.alone() // at least every second
 		snap := a.cfg.Store.Snapshot()
 		a.reconcile(ctx, snap)
-		if !swept && a.synced(ctx) {
-			swept = true
+		if !a.swept && a.synced(ctx) {
+			a.swept = true
 			snap = a.cfg.Store.Snapshot()
 			a.reconcile(ctx, snap)
 			a.sweep(ctx, snap)
@@ -182,6 +182,7 @@ func (a *Agent) resume(ctx context.Context) error {
 
 // reconcile brings the workers in line with the state.
 func (a *Agent) reconcile(ctx context.Context, snap *state.Snapshot) {
+	a.report.seen(snap.Index())
 	known := map[string]bool{}
 	for t := range state.Tasks.By(snap, "node", a.cfg.Node) {
 		known[t.ID] = true
@@ -189,7 +190,7 @@ func (a *Agent) reconcile(ctx context.Context, snap *state.Snapshot) {
 		switch {
 		case w != nil && (t.Stop || t.Status.State.Terminal()):
 			w.stop(stopReason(t))
-		case w == nil && t.Live() && !a.report.over(t.ID):
+		case w == nil && a.swept && t.Live() && !a.report.over(t.ID):
 			if spec := specOf(snap, t); spec != nil {
 				a.spawn(ctx, *t, *spec, nil)
 			}

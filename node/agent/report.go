@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -21,7 +22,7 @@ type reporter struct {
 
 	mu      sync.Mutex
 	pending map[string]model.TaskStatus
-	ended   map[string]bool // terminal and not yet committed
+	ended   map[string]uint64 // terminal; the index at which that was committed, 0 before
 	wake    chan struct{}
 }
 
@@ -37,14 +38,14 @@ const (
 
 func newReporter(node string, p command.Proposer, c *checkpoints, log *slog.Logger) *reporter {
 	return &reporter{node: node, proposer: p, checks: c, log: log,
-		pending: map[string]model.TaskStatus{}, ended: map[string]bool{}, wake: make(chan struct{}, 1)}
+		pending: map[string]model.TaskStatus{}, ended: map[string]uint64{}, wake: make(chan struct{}, 1)}
 }
 
 func (r *reporter) add(st model.TaskStatus) {
 	r.mu.Lock()
 	r.pending[st.Task] = st
 	if st.State.Terminal() {
-		r.ended[st.Task] = true
+		r.ended[st.Task] = 0
 	}
 	r.mu.Unlock()
 	select {
@@ -58,7 +59,16 @@ func (r *reporter) add(st model.TaskStatus) {
 func (r *reporter) over(task string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.ended[task]
+	_, ended := r.ended[task]
+	return ended
+}
+
+// seen forgets the ends that the state knows, which is as of index: a proposal may return before its entry
+// is applied here.
+func (r *reporter) seen(index uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	maps.DeleteFunc(r.ended, func(_ string, at uint64) bool { return at != 0 && at <= index })
 }
 
 // heard reports whether all that was reported of the task is committed.
@@ -106,10 +116,11 @@ func (r *reporter) batch() []model.TaskStatus {
 func (r *reporter) send(ctx context.Context, batch []model.TaskStatus) error {
 	try, cancel := context.WithTimeout(ctx, proposeWait)
 	defer cancel()
-	if _, err := command.Do(try, r.proposer, &command.Observe{Node: r.node, Statuses: batch}); err != nil {
+	res, err := command.Do(try, r.proposer, &command.Observe{Node: r.node, Statuses: batch})
+	if err != nil {
 		return err
 	}
-	if over := r.committed(batch); len(over) > 0 {
+	if over := r.committed(batch, res.Index); len(over) > 0 {
 		if err := r.checks.remove(over...); err != nil {
 			r.log.Warn("cannot remove checkpoints", "tasks", over, "err", err)
 		}
@@ -117,9 +128,8 @@ func (r *reporter) send(ctx context.Context, batch []model.TaskStatus) error {
 	return nil
 }
 
-// committed forgets what the cluster knows now and tells which tasks are over. Propose returned after the
-// entry was applied here too, so the state knows that they are.
-func (r *reporter) committed(batch []model.TaskStatus) (over []string) {
+// committed forgets what the cluster knows as of index and tells which tasks are over.
+func (r *reporter) committed(batch []model.TaskStatus, index uint64) (over []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, st := range batch {
@@ -127,7 +137,7 @@ func (r *reporter) committed(batch []model.TaskStatus) (over []string) {
 			delete(r.pending, st.Task)
 		}
 		if st.State.Terminal() {
-			delete(r.ended, st.Task)
+			r.ended[st.Task] = index
 			over = append(over, st.Task)
 		}
 	}
