@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"appliance/raft/durable"
 )
 
 // Dir keeps the identity of a node on disk: ca.crt (all CAs that it believes, the signing one first),
@@ -64,19 +66,34 @@ func (d Dir) Keychain(now time.Time) (*Keychain, error) {
 	if err != nil {
 		return nil, err
 	}
-	node, err := d.read(fileNode)
+	load := func(node []byte) (*Keychain, error) {
+		block, chain := pem.Decode(node)
+		if block == nil {
+			return nil, fmt.Errorf("%s is damaged: join this node again", filepath.Join(string(d), fileNode))
+		}
+		return NewKeychain(ca, chain, pem.EncodeToMemory(block), now)
+	}
+	// Older versions renew it without the copy; key and signatures tell damage.
+	node, err := d.readKeeping(fileNode, func(node []byte) bool { _, err := load(node); return err == nil })
 	if err != nil {
 		return nil, err
 	}
-	block, chain := pem.Decode(node)
-	if block == nil {
-		return nil, fmt.Errorf("%s is damaged: join this node again", filepath.Join(string(d), fileNode))
-	}
-	return NewKeychain(ca, chain, pem.EncodeToMemory(block), now)
+	return load(node)
 }
 
-func (d Dir) read(name string) ([]byte, error) {
-	data, err := os.ReadFile(filepath.Join(string(d), name))
+// dirCopies holds a second copy of each file, by which damage is found and repaired.
+const dirCopies = "copies"
+
+func (d Dir) paths(name string) (path, second, aside string) {
+	return filepath.Join(string(d), name), filepath.Join(string(d), dirCopies, name), filepath.Join(string(d), "damaged")
+}
+
+func (d Dir) read(name string) ([]byte, error) { return d.readKeeping(name, nil) }
+
+// readKeeping is read; a file that was changed without its copy counts if keep accepts it.
+func (d Dir) readKeeping(name string, keep func([]byte) bool) ([]byte, error) {
+	path, second, aside := d.paths(name)
+	data, err := durable.ReadTwice(path, second, aside, keep)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("this node has no %s: run `appliance init` or `appliance join` first: %w", name, err)
 	}
@@ -87,20 +104,16 @@ func (d Dir) write(name string, data []byte) error {
 	if err := os.MkdirAll(string(d), 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(string(d), name+".*.tmp") // mode 0600
-	if err != nil {
-		return err
+	path, second, _ := d.paths(name)
+	if err := durable.WriteTwice(path, second, data); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
 	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(string(d), name))
-	}
-	if err != nil {
-		os.Remove(f.Name())
-		return fmt.Errorf("write %s: %w", filepath.Join(string(d), name), err)
-	}
-	return syncDir(string(d))
+	return nil
+}
+
+func (d Dir) remove(name string) error {
+	path, second, _ := d.paths(name)
+	return durable.RemoveTwice(path, second)
 }
 
 func syncDir(path string) error {

@@ -98,7 +98,7 @@ func (d Dir) SaveKey(id string, data []byte) error {
 // Key reads a private key by its id. A CA's key may also be in ca.key, where
 // init puts the first one.
 func (d Dir) Key(id string) ([]byte, error) {
-	data, err := os.ReadFile(filepath.Join(string(d), dirKeys, filepath.Base(id)+keyExt))
+	data, err := Dir(filepath.Join(string(d), dirKeys)).read(filepath.Base(id) + keyExt)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return data, err
 	}
@@ -153,15 +153,11 @@ func (d Dir) KeyIDs() ([]string, error) {
 // RemoveKey forgets a private key. One that is not there is no error.
 func (d Dir) RemoveKey(id string) error {
 	if first, err := d.firstCA(); err == nil && first.Digest().String() == id {
-		if err := os.Remove(filepath.Join(string(d), fileCAKey)); err != nil {
+		if err := d.remove(fileCAKey); err != nil {
 			return err
 		}
 	}
-	err := os.Remove(filepath.Join(string(d), dirKeys, filepath.Base(id)+keyExt))
-	if errors.Is(err, fs.ErrNotExist) {
-		return syncDir(string(d))
-	}
-	return errors.Join(err, syncDir(filepath.Join(string(d), dirKeys)))
+	return Dir(filepath.Join(string(d), dirKeys)).remove(filepath.Base(id) + keyExt)
 }
 
 // RemoveOldCAKey removes ca.key if it is of no CA that the node believes.
