@@ -18,6 +18,7 @@ import (
 	"appliance/node/model"
 	"appliance/node/pki"
 	"appliance/node/wire"
+	"appliance/raft/durable"
 )
 
 // Default places. Both may be changed for tests; on a machine they are fixed,
@@ -57,7 +58,7 @@ const configFile = "config.json"
 // not part of a cluster what to do.
 func Load(data, run string) (Config, error) {
 	var c Config
-	raw, err := os.ReadFile(filepath.Join(data, configFile))
+	raw, err := readConfig(data)
 	if errors.Is(err, fs.ErrNotExist) {
 		return c, model.Errorf(model.CodeNotFound, "this machine is not part of a cluster").
 			Because("%s has no %s", data, configFile).Try("run appliance init for a new cluster, or appliance join")
@@ -65,18 +66,48 @@ func Load(data, run string) (Config, error) {
 	if err != nil {
 		return c, err
 	}
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.DisallowUnknownFields()
-	err = dec.Decode(&c)
-	if err == nil {
-		err = c.complete()
-	}
+	c, err = parseConfig(raw)
 	if err != nil {
 		return c, model.Errorf(model.CodeInvalid, "%s cannot be used", filepath.Join(data, configFile)).Because("%v", err).
 			Try("undo what was changed in it by hand, or start over: appliance leave --accept-risk=lose-local-data")
 	}
 	c.Data, c.Run = data, run
 	return c, nil
+}
+
+func parseConfig(raw []byte) (c Config, err error) {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&c); err != nil {
+		return c, err
+	}
+	return c, c.complete()
+}
+
+// readConfig reads the file and compares it with its second copy. A file that
+// makes no sense is made again from the copy; one that does may have been
+// changed on purpose, which is not ours to decide.
+func readConfig(data string) ([]byte, error) {
+	path, second, aside := Config{Data: data}.twice(configFile)
+	raw, err := os.ReadFile(path)
+	if err == nil {
+		body, copyErr := durable.ReadSealed(second)
+		_, parseErr := parseConfig(raw)
+		switch {
+		case parseErr != nil && copyErr != nil:
+			return raw, nil // the caller says what is wrong with it
+		case parseErr == nil && copyErr == nil && !bytes.Equal(raw, body):
+			return nil, model.Errorf(model.CodeInvalid, "%s is not what init or join has written", path).Because("it is damaged or was changed by hand").
+				Try("if the change is right: rm %s; if not: rm %s, and the next start makes it again", second, path)
+		}
+	}
+	return durable.ReadTwice(path, second, aside, nil)
+}
+
+// twice says where a small file and its second copy are, and where a damaged
+// one is kept.
+func (c Config) twice(name string) (path, second, aside string) {
+	return c.dir(name), filepath.Join(c.dir(witnessDir), name), c.dir(damagedDir)
 }
 
 // complete checks what init and join have written.
@@ -93,30 +124,8 @@ func (c Config) save() error {
 	if err != nil {
 		return err
 	}
-	return writeDurably(filepath.Join(c.Data, configFile), append(raw, '\n'))
-}
-
-// writeDurably replaces a file as a whole; it is on disk when it returns.
-func writeDurably(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
+	path, second, _ := c.twice(configFile)
+	return durable.WriteTwice(path, second, append(raw, '\n'))
 }
 
 func (c Config) pki() pki.Dir { return pki.Dir(filepath.Join(c.Data, "pki")) }

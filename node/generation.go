@@ -36,7 +36,8 @@ type generation struct {
 
 func readGeneration(c Config) (generation, error) {
 	g := generation{Generation: wire.Generation{Number: 1}}
-	body, err := durable.ReadSealed(c.dir(generationFile))
+	path, second, aside := c.twice(generationFile)
+	body, err := durable.ReadTwice(path, second, aside, nil)
 	if errors.Is(err, fs.ErrNotExist) {
 		return g, nil
 	}
@@ -55,7 +56,8 @@ func (g generation) save(c Config) error {
 	if err != nil {
 		return err
 	}
-	return durable.WriteSealed(c.dir(generationFile), body)
+	path, second, _ := c.twice(generationFile)
+	return durable.WriteTwice(path, second, body)
 }
 
 // statement is what the cluster signs.

@@ -10,6 +10,7 @@ import (
 	"appliance/node/model"
 	"appliance/node/pki"
 	"appliance/raft/command"
+	"appliance/raft/durable"
 )
 
 // birthFile holds the first entry of a new cluster's log until it is
@@ -137,12 +138,14 @@ func writeBirth(c Config, birth command.InitCluster) error {
 	if err != nil {
 		return err
 	}
-	return writeDurably(c.dir(birthFile), raw)
+	path, second, _ := c.twice(birthFile)
+	return durable.WriteTwice(path, second, raw)
 }
 
 // readBirth returns the first log entry if it still has to be proposed.
 func readBirth(c Config) (*command.InitCluster, error) {
-	raw, err := os.ReadFile(c.dir(birthFile))
+	path, second, aside := c.twice(birthFile)
+	raw, err := durable.ReadTwice(path, second, aside, nil)
 	if os.IsNotExist(err) {
 		return nil, nil
 	}

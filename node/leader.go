@@ -11,6 +11,7 @@ import (
 	"appliance/node/model"
 	"appliance/raft"
 	"appliance/raft/command"
+	"appliance/raft/durable"
 	"appliance/sched"
 )
 
@@ -36,8 +37,10 @@ func (n *Node) openLeader(context.Context) error {
 
 // founding reports whether the cluster's first entry is still to be written.
 func (n *Node) founding() bool {
-	_, err := os.Stat(n.cfg.dir(birthFile))
-	return err == nil
+	path, second, _ := n.cfg.twice(birthFile)
+	_, err := os.Stat(path)
+	_, copyErr := os.Stat(second)
+	return err == nil || copyErr == nil
 }
 
 // birth writes the first entries of a new cluster's log, once.
@@ -67,7 +70,8 @@ func (n *Node) writeBirthEntries(ctx context.Context) error {
 	if _, err := command.Do(ctx, n.proposer, &command.RegisterNode{Node: self, At: now}); err != nil {
 		return err
 	}
-	return os.Remove(n.cfg.dir(birthFile))
+	path, second, _ := n.cfg.twice(birthFile)
+	return durable.RemoveTwice(path, second)
 }
 
 // tellLeader notes in the log that this node leads.

@@ -9,6 +9,7 @@ import (
 
 	"appliance/node/model"
 	"appliance/node/runtime/containerd"
+	"appliance/raft/durable"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,7 +33,8 @@ func Leave(data, run string) error {
 		}
 	}
 	// The configuration goes first: a half-removed node must not start.
-	if err := os.Remove(filepath.Join(data, configFile)); err != nil && !os.IsNotExist(err) {
+	path, second, _ := Config{Data: data}.twice(configFile)
+	if err := durable.RemoveTwice(path, second); err != nil {
 		return err
 	}
 	return removeData(data)

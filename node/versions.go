@@ -17,6 +17,7 @@ import (
 	"appliance/node/api"
 	"appliance/node/model"
 	"appliance/raft/command"
+	"appliance/raft/durable"
 	"appliance/raft/state"
 )
 
@@ -103,7 +104,8 @@ const levelFile = "protocol-level"
 
 // checkLevel refuses a data directory of a cluster whose level this binary does not speak.
 func checkLevel(c Config) error {
-	raw, err := os.ReadFile(c.dir(levelFile))
+	path, second, aside := c.twice(levelFile)
+	raw, err := durable.ReadTwice(path, second, aside, nil)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -129,7 +131,8 @@ func (n *Node) noteLevel(ctx context.Context) error {
 	for ctx.Err() == nil {
 		snap := n.store.Snapshot()
 		if level := command.ClusterLevel(snap); level > max(1, noted) {
-			if err := writeDurably(n.cfg.dir(levelFile), fmt.Appendln(nil, level)); err != nil {
+			path, second, _ := n.cfg.twice(levelFile)
+			if err := durable.WriteTwice(path, second, fmt.Appendln(nil, level)); err != nil {
 				n.log.Warn("the protocol level cannot be noted, trying again", "err", err)
 				pause(ctx, levelEvery)
 				continue
