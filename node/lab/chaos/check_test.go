@@ -254,7 +254,7 @@ func TestScenarios(t *testing.T) {
 		sc, _ := Find(n)
 		length += sc.Length
 	}
-	if length > 8*time.Minute {
+	if length > 6*time.Minute {
 		t.Errorf("the short set alone takes %s: it must end within 10 minutes with the time to settle", length)
 	}
 }

@@ -1,2 +1,37 @@
 // Package chaos breaks the machines of a lab on purpose and looks what holds.
+//
+// A fault is a Spec: a kind, machines (or what one is at the moment, such as
+// the leader), and how long. Control begins it and has no part in its end:
+// package fault sees to that on the machines themselves. A fault after which
+// no majority of the masters could agree is refused unless that risk is
+// accepted.
+//
+// A Scenario is data: steps with times. Run runs scenarios under load. The
+// clients are visitors of an app with and without keep-alive and through two
+// ingresses, writers of notes, writers of keys, clients whose history of keys
+// is judged for linearizability, contenders for a lease, resolvers, and
+// somebody who scales the app. While they work, every node is asked what it
+// believes, and processes, addresses and the audit log are looked at. When
+// the faults are over, everything must be at its target within a minute, and
+// in the end all nodes must show the same state at the same index.
+//
+// A run that finds nothing wrong must have been able to: too little traffic,
+// or a kind of fault that never dropped a frame, delayed a write or killed a
+// process, make it meaningless, which is a failure, too.
+//
+// # What to know when a run fails
+//
+//   - Violations are printed as they are found, with the time; the machines'
+//     logs (appliance lab logs, with --keep) tell the other side.
+//   - The choices of a run follow from its seed; the timing does not.
+//   - Requests that fail while a fault is in force are no violations: they are
+//     the availability report. Acknowledged ones that turn out to be lost are.
+//   - A client that speaks to a node's socket sits on that node: it works when
+//     the machine is cut off.
+//   - Two holders of the virtual address are no violation while a fault keeps
+//     them from hearing each other (lb/DESIGN.md), and one if both answer for
+//     more than a second after it.
+//   - Growth is judged in runs of 15 minutes and more, by medians: the second
+//     fifth of the run against the last one, after the tables that keep a
+//     history were filled, and with unused memory given back to the system.
 package chaos

@@ -40,37 +40,37 @@ var risk = Spec{Risk: true}
 
 // Scenarios are all that can be run.
 var Scenarios = []Scenario{
-	{"leader-kill-every-10s", "the leader is killed every 10 s", 32 * s, []Step{
+	{"leader-kill-every-10s", "the leader is killed every 10 s", 24 * s, []Step{
 		{At: 2 * s, Every: 10 * s, Do: fault.Kill, On: "leader", For: s}}, false, false},
-	{"rolling-pause", "each machine in turn stops for 3 s, as in a long collection or a live migration", 32 * s, []Step{
-		{At: 1 * s, Every: 4500 * time.Millisecond, Do: fault.Pause, On: "next", For: 3 * s}}, false, false},
-	{"majority-partition", "the leader is cut from the other masters and half of the agents, then all masters from each other", 32 * s, []Step{
-		{At: 2 * s, Do: Partition, On: "leader ms1 ms3 / followers ms2 ms4", For: 12 * s},
-		{At: 20 * s, Do: Partition, On: "mm1 / mm2 / mm3", For: 6 * s, Spec: risk}}, false, false},
-	{"vip-isolated", "the holder of the virtual address is cut from all machines, but not from its visitors", 26 * s, []Step{
-		{At: 2 * s, Every: 14 * s, Do: Partition, On: "vip", For: 8 * s}}, false, false},
-	{"agent-flapping", "an agent is cut off for 2 s every 4 s", 26 * s, []Step{
+	{"rolling-pause", "each machine in turn stops for 2.5 s, as in a long collection or a live migration", 26 * s, []Step{
+		{At: 1 * s, Every: 3500 * time.Millisecond, Do: fault.Pause, On: "next", For: 2500 * time.Millisecond}}, false, false},
+	{"majority-partition", "the leader is cut from the other masters and half of the agents, then all masters from each other", 26 * s, []Step{
+		{At: 2 * s, Do: Partition, On: "leader ms1 ms3 / followers ms2 ms4", For: 10 * s},
+		{At: 16 * s, Do: Partition, On: "mm1 / mm2 / mm3", For: 6 * s, Spec: risk}}, false, false},
+	{"vip-isolated", "the holder of the virtual address is cut from all machines, but not from its visitors", 18 * s, []Step{
+		{At: 2 * s, Every: 9 * s, Do: Partition, On: "vip", For: 6 * s}}, false, false},
+	{"agent-flapping", "an agent is cut off for 2 s every 4 s", 18 * s, []Step{
 		{At: 1 * s, Every: 4 * s, Do: Partition, On: "ms1", For: 2 * s}}, false, false},
-	{"all-masters-down", "all masters are down at once for 10 s", 24 * s, []Step{
+	{"all-masters-down", "all masters are down at once for 10 s", 16 * s, []Step{
 		{At: 2 * s, Do: fault.Kill, On: "masters", For: 10 * s, Spec: risk}}, false, false},
-	{"power-loss-of-everything", "every machine loses power at once", 16 * s, []Step{
+	{"power-loss-of-everything", "every machine loses power at once", 10 * s, []Step{
 		{At: 2 * s, Do: PowerOff, On: "all", For: 4 * s, Spec: risk}}, false, false},
-	{"slow-disk-leader", "the leader's disk gets slow", 26 * s, []Step{
-		{At: 2 * s, Every: 12 * s, Do: fault.SlowDisk, On: "leader", For: 10 * s, Spec: Spec{Delay: 300 * time.Millisecond}}}, false, false},
-	{"full-disk-leader", "the leader's disk is full", 26 * s, []Step{
-		{At: 2 * s, Every: 12 * s, Do: fault.FullDisk, On: "leader", For: 9 * s}}, false, false},
-	{"hung-disk-leader", "the leader's disk hangs", 26 * s, []Step{
-		{At: 2 * s, Every: 12 * s, Do: fault.HungDisk, On: "leader", For: 9 * s}}, false, false},
-	{"one-way-leader", "the leader is not heard by the others, then it does not hear them", 28 * s, []Step{
-		{At: 2 * s, Do: OneWay, On: "leader / followers agents", For: 8 * s},
-		{At: 15 * s, Do: OneWay, On: "followers agents / leader", For: 8 * s}}, false, false},
-	{"lossy-network", "a tenth of all frames is lost on every machine", 24 * s, []Step{
-		{At: 2 * s, Do: fault.Loss, On: "all", For: 18 * s, Spec: Spec{Percent: 10}}}, false, false},
-	{"node-wiped", "a master and an agent lose their disks and join again", 30 * s, []Step{
+	{"slow-disk-leader", "the leader's disk gets slow", 20 * s, []Step{
+		{At: 2 * s, Every: 9 * s, Do: fault.SlowDisk, On: "leader", For: 8 * s, Spec: Spec{Delay: 300 * time.Millisecond}}}, false, false},
+	{"full-disk-leader", "the leader's disk is full", 20 * s, []Step{
+		{At: 2 * s, Every: 9 * s, Do: fault.FullDisk, On: "leader", For: 8 * s}}, false, false},
+	{"hung-disk-leader", "the leader's disk hangs", 20 * s, []Step{
+		{At: 2 * s, Every: 9 * s, Do: fault.HungDisk, On: "leader", For: 8 * s}}, false, false},
+	{"one-way-leader", "the leader is not heard by the others, then it does not hear them", 20 * s, []Step{
+		{At: 2 * s, Do: OneWay, On: "leader / followers agents", For: 7 * s},
+		{At: 11 * s, Do: OneWay, On: "followers agents / leader", For: 7 * s}}, false, false},
+	{"lossy-network", "a tenth of all frames is lost on every machine", 18 * s, []Step{
+		{At: 2 * s, Do: fault.Loss, On: "all", For: 14 * s, Spec: Spec{Percent: 10}}}, false, false},
+	{"node-wiped", "a master and an agent lose their disks and join again", 20 * s, []Step{
 		{At: 2 * s, Do: wipe, On: "ms2"},
 		{At: 4 * s, Do: wipe, On: "follower"}}, false, false},
-	{"restart-all", "every service is restarted in order, one after the other, as in an upgrade", 30 * s, []Step{
-		{At: 1 * s, Every: 4 * s, Do: restart, On: "next"}}, false, false},
+	{"restart-all", "every service is restarted in order, one after the other, as in an upgrade", 26 * s, []Step{
+		{At: 1 * s, Every: 3500 * time.Millisecond, Do: restart, On: "next"}}, false, false},
 	{"slow-links", "a master and an agent have slow links", 28 * s, []Step{
 		{At: 2 * s, Do: fault.SlowLink, On: "follower ms2", For: 20 * s, Spec: Spec{Rate: 100_000}}}, false, true},
 	{"vip-killed", "the holder of the virtual address is killed again and again", 30 * s, []Step{

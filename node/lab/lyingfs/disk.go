@@ -3,8 +3,8 @@
 // sits on it. The process that serves it is the disk: if it dies, so does the
 // disk.
 //
-// Honest, it adds about 25 microseconds to a write of 4 KiB and 60 to an
-// fsync of 600 on a virtual disk (BenchmarkDisk); reads come from the
+// Honest, it adds about 35 microseconds to a write of 4 KiB and 110 to a write
+// with fsync that takes 150 on a virtual disk (BenchmarkDisk); reads come from the
 // kernel's page cache.
 package lyingfs
 
