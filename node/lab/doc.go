@@ -13,7 +13,9 @@
 // them, also what a crash left behind.
 //
 // Faults are real: SIGKILL, the death of the whole pid namespace, frozen
-// control groups, a port that goes down, frames dropped in the switch.
+// control groups, a port that goes down, frames dropped in the switch. Those of
+// 'appliance chaos' are made on the machines by package fault and end by
+// themselves.
 //
 // A program that uses this package calls Applet first in main, because the
 // machines are its own executable started again.
