@@ -84,8 +84,10 @@ func (n *Node) askDoctor(ctx context.Context, m *model.Node) ([]doctor.Finding, 
 		return list, nil
 	}
 	_, shared := n.watchdogs.findings()
-	known := func(f doctor.Finding) bool { return f.Code == doctor.SilentNode && f.Subject == m.Name }
-	if slices.ContainsFunc(shared, known) {
+	known := func(f doctor.Finding) bool {
+		return f.Code == doctor.SilentNode && f.Subject == m.Name || f.Code == doctor.MastersAway && m.Role == model.RoleMaster
+	}
+	if !n.answers(m.ID) && slices.ContainsFunc(shared, known) {
 		return nil, err
 	}
 	return []doctor.Finding{{Code: doctor.NoAnswer, Severity: doctor.Error, Node: m.Name, What: m.Name + " does not answer the doctor",

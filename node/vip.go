@@ -135,7 +135,10 @@ func (n *Node) vipHolder() string {
 		runner = n.stand.Load()
 	}
 	if runner == nil {
-		return n.recordedHolder()
+		if holder := n.recordedHolder(); n.answers(holder) {
+			return holder
+		}
+		return ""
 	}
 	holder := runner.Status().Holder.String()
 	for node := range state.Nodes.All(n.store.Snapshot()) {

@@ -222,7 +222,7 @@ func (n *Node) lookAround(s *doctor.Sample) {
 		from, to := names[f.From], names[f.To]
 		if from != nil && to != nil && n.alive(f.From) && n.alive(f.To) {
 			s.Links = append(s.Links, doctor.Link{From: from.Name, To: to.Name, What: faultText(f, from.Name, to.Name), Since: f.Since,
-				Masters: from.Role == model.RoleMaster && to.Role == model.RoleMaster})
+				Beats: f.Kind == gossip.FaultDatagrams, Masters: from.Role == model.RoleMaster && to.Role == model.RoleMaster})
 		}
 	}
 }

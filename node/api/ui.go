@@ -117,6 +117,7 @@ type page struct {
 	Services    []*discovery.Service
 	Images      []ImageView
 	Events      []*model.Event
+	Net         *Net
 }
 
 // UI returns the web pages, to be mounted at /ui/. They are plain HTML that
@@ -127,6 +128,13 @@ func (s *Server) UI() http.Handler {
 	mux.HandleFunc("GET /ui/apps", s.page("Apps", "appsPage", nil))
 	mux.HandleFunc("GET /ui/nodes", s.page("Nodes", "nodesPage", nil))
 	mux.HandleFunc("GET /ui/app/{id...}", s.page("App", "app", s.fillApp))
+	mux.HandleFunc("GET /ui/health", s.page("Health", "health", func(_ *http.Request, _ *state.Snapshot, p *page) error {
+		if c, ok := s.Cluster.(Checkups); ok {
+			n := c.Net()
+			p.Net = &n
+		}
+		return nil
+	}))
 	mux.HandleFunc("GET /ui/deployments", s.page("Deployments", "deploymentsPage", func(r *http.Request, snap *state.Snapshot, p *page) error {
 		p.Deployments = s.deploymentList(snap, "")
 		return nil
@@ -180,7 +188,7 @@ func asset(name, mime string) http.HandlerFunc {
 }
 
 var navigation = []navItem{{"Overview", "/ui/", false}, {"Apps", "/ui/apps", false}, {"Nodes", "/ui/nodes", false}, {"Services", "/ui/services", false},
-	{"Deployments", "/ui/deployments", false}, {"Images", "/ui/images", false}, {"Events", "/ui/events", false}}
+	{"Deployments", "/ui/deployments", false}, {"Images", "/ui/images", false}, {"Events", "/ui/events", false}, {"Health", "/ui/health", false}}
 
 func (s *Server) page(title, body string, fill func(*http.Request, *state.Snapshot, *page) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {

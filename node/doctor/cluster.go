@@ -24,6 +24,8 @@ const (
 	versionHold = 30 * time.Minute
 	// linkHold lets restarts and short losses pass.
 	linkHold = 5 * time.Second
+	// beatHold leaves a node that starts without masters time to meet the others.
+	beatHold = 30 * time.Second
 	partHold = 5 * time.Second
 )
 
@@ -218,7 +220,11 @@ func checkLinks(s *Sample, _ Was) []Finding {
 		if l.Masters {
 			sev = Error
 		}
-		out = append(out, Finding{Code: BrokenLink, Severity: sev, Subject: l.From + " > " + l.To, hold: linkHold, What: l.What,
+		hold := linkHold
+		if l.Beats {
+			sev, hold = Warning, beatHold
+		}
+		out = append(out, Finding{Code: BrokenLink, Severity: sev, Subject: l.From + " > " + l.To, hold: hold, What: l.What,
 			Why: "both nodes are there, the network between them fails", Fix: "check cables, switch ports and firewall rules between them: ports 7600 (TCP), 7601 (TCP and UDP)"})
 	}
 	return out

@@ -89,5 +89,6 @@ type Link struct {
 	From, To string // names
 	What     string
 	Masters  bool // between two masters
+	Beats    bool // only datagrams are missing: a node that has just started has met nobody yet
 	Since    time.Time
 }
