@@ -74,9 +74,6 @@ func (s *Snapshot) Hash(ctx context.Context) (Hash, error) {
 // View is the state in the middle of the transaction, as of index: what a
 // reader will have seen between this entry and the next.
 func (t *Tx) View(index uint64) *Snapshot {
-	for table, at := range t.touched {
-		t.putIndex(table, at)
-	}
-	t.putIndex(appliedRow, index)
+	t.settle(index)
 	return &Snapshot{txn: t.txn.Snapshot(), abandoned: t.abandoned}
 }

@@ -169,15 +169,20 @@ func (t *Tx) remove(table, id string, row any) {
 
 // Commit makes all writes visible at once, as of index.
 func (t *Tx) Commit(index uint64) {
+	t.settle(index)
+	t.txn.Commit()
+}
+
+// settle writes what a transaction keeps beside the tree into it.
+func (t *Tx) settle(index uint64) {
 	if t.audit != nil {
-		must(t.txn.Insert(Audit.Name, t.audit))
-		t.audit = nil
+		now := *t.audit
+		must(t.txn.Insert(Audit.Name, &now))
 	}
 	for table, at := range t.touched {
 		t.putIndex(table, at)
 	}
 	t.putIndex(appliedRow, index)
-	t.txn.Commit()
 }
 
 // Abort drops all writes.
