@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-
-	"appliance/raft/command"
 )
 
 // Size is what one node's process takes.
@@ -95,18 +93,22 @@ func rss(proc string) int64 {
 	return 0
 }
 
+// fillWrites is more than the audit log keeps (50,000) and than proposals are
+// remembered (65,536).
+const fillWrites = 70_000
+
 // fill writes until the tables of the state that keep a history are full, so
 // that what grows afterwards grows without a limit.
 func (r *run) fill(ctx context.Context) error {
 	if r.o.For < growthTime {
 		return nil
 	}
-	r.say("filling the cluster's audit log (%d records)", command.MaxAudit)
+	r.say("filling the tables that keep a history (%d writes)", fillWrites)
 	group, ctx := errgroup.WithContext(ctx)
 	const clients = 48
 	for c := range clients {
 		group.Go(func() error {
-			for i := range command.MaxAudit/clients + 1 {
+			for i := range fillWrites/clients + 1 {
 				path := fmt.Sprintf("/v1/kv/chaos/fill/%d", c)
 				if err := again(ctx, settleTime, func(ctx context.Context) error {
 					_, _, err := r.load.nodes[(c+i)%len(r.load.nodes)].do(ctx, "PUT", path, "x")
