@@ -131,14 +131,20 @@ func ordinal(n int) string {
 func (c *container) restart(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	if err := c.remove(ctx); err != nil && !errors.Is(err, runtime.ErrNotFound) {
+	// Not remove: the secrets that are in memory here are all that can be had.
+	if err := c.cfg.Runtime.Remove(ctx, c.id()); err != nil && !errors.Is(err, runtime.ErrNotFound) {
 		return err
 	}
 	mounts, err := c.mounts(ctx)
 	if err != nil {
 		return err
 	}
-	spec := containerSpec(c.cfg, c.task, c.spec, mounts)
+	secret, err := c.keptSecrets()
+	if err != nil {
+		return err
+	}
+	spec := containerSpec(c.cfg, c.task, c.spec, append(mounts, secret...))
+	spec.Wrap = c.wrapped(nil)
 	if err := c.cfg.Runtime.Create(ctx, spec); err != nil {
 		return err
 	}

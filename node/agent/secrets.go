@@ -46,9 +46,21 @@ func (c *container) secretMounts(ctx context.Context) ([]mount, error) {
 		}
 		return nil, fmt.Errorf("fetch secrets: %w", err)
 	}
-	dir := secretsDir(c.cfg, c.task.ID)
-	if err := layOut(c.cfg.SecretDir, dir, c.spec, values); err != nil {
+	if err := layOut(c.cfg.SecretDir, secretsDir(c.cfg, c.task.ID), c.spec, values); err != nil {
 		return nil, fmt.Errorf("keep secrets in memory: %w", err)
+	}
+	return c.keptSecrets()
+}
+
+// keptSecrets are the mounts of what an earlier fetch has left in memory. A
+// machine that was switched off has none.
+func (c *container) keptSecrets() ([]mount, error) {
+	if len(c.spec.Secrets) == 0 {
+		return nil, nil
+	}
+	dir := secretsDir(c.cfg, c.task.ID)
+	if _, err := os.Stat(filepath.Join(dir, secretsEnv)); err != nil {
+		return nil, errors.New("its secrets are not in memory any more; a master must be asked")
 	}
 	self, err := os.Executable()
 	if err != nil {
