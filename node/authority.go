@@ -111,18 +111,19 @@ func bundleOf(r *model.Ring) []byte {
 	return out
 }
 
-// offer makes certificates of the CAs that this master believes besides the
-// one that has signed its own: for machines that know only those.
+// offer makes a certificate of every CA that this master believes, if there
+// are several: for machines that know only one of them. That of the CA in use
+// is among them, since it is there before the live one changes.
 func (a *authority) offer(self Config) error {
 	now := time.Now().UTC()
-	live := pki.DigestOf(a.keys.CA())
 	next := map[string]*tls.Certificate{}
 	var failed error
-	for _, cert := range a.keys.CAs() {
+	certs := a.keys.CAs()
+	if len(certs) == 1 {
+		certs = nil
+	}
+	for _, cert := range certs {
 		digest := pki.DigestOf(cert)
-		if digest == live {
-			continue
-		}
 		name := pki.CAName(digest.String())
 		if old := a.shown[name]; old != nil && now.Before(old.Leaf.NotAfter.Add(-pki.LeafLife/2)) {
 			next[name] = old
