@@ -2,6 +2,7 @@ package sched
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"appliance/node/model"
@@ -56,7 +57,7 @@ func judge(nodes []*model.Node, l Liveness, self string, started, now time.Time,
 			if alive {
 				continue
 			}
-			silent[n.ID] = latest(since, started, n.StatusSince, n.StartedAt, n.JoinedAt)
+			silent[n.ID] = latestUntil(now, since, started, n.StatusSince, n.StartedAt, n.JoinedAt)
 			if n.Role == model.RoleMaster {
 				silentMasters++
 			}
@@ -98,6 +99,12 @@ func answers(n *model.Node, l Liveness, self string, started, now time.Time) (al
 		}
 	}
 	return alive, since
+}
+
+// latestUntil leaves out what is yet to come: a node whose clock is an hour ahead says that it starts in an
+// hour, and must not count as alive until then.
+func latestUntil(now time.Time, times ...time.Time) time.Time {
+	return latest(slices.DeleteFunc(times, func(t time.Time) bool { return t.After(now) })...)
 }
 
 func latest(times ...time.Time) time.Time {

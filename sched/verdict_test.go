@@ -78,3 +78,15 @@ func TestJudge(t *testing.T) {
 		})
 	}
 }
+
+func TestNodeWithAClockAheadIsJudgedAsOthersAre(t *testing.T) {
+	ahead := &model.Node{ID: "a1", Role: model.RoleAgent, Status: model.NodeReady, StartedAt: now.Add(time.Hour), JoinedAt: now.Add(time.Hour)}
+	nodes := []*model.Node{ahead}
+	for _, id := range []string{"a2", "a3"} {
+		nodes = append(nodes, &model.Node{ID: id, Role: model.RoleAgent, Status: model.NodeReady})
+	}
+	dead := map[string]time.Duration{"a1": 9 * time.Second}
+	if verdicts, _ := judge(nodes, told{dead, nil, now}, "m1", now.Add(-time.Hour), now, DefaultDeadAfter); len(verdicts) != 1 {
+		t.Errorf("%d verdicts on a node that is dead and whose clock was ahead", len(verdicts))
+	}
+}

@@ -1,10 +1,12 @@
 package sim
 
 import (
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
 	"appliance/discovery/gossip"
+	"appliance/raft/command"
 )
 
 // clock is a machine's wall clock: simulated time and an error.
@@ -16,8 +18,13 @@ func (c *clock) off() time.Duration { return time.Duration(c.offset.Load()) }
 
 func (c *clock) set(offset time.Duration) { c.offset.Store(int64(offset)) }
 
-// maxOffset is how wrong a clock may be without harm: two of them differ by twice that at most.
-const maxOffset = 250 * time.Millisecond
+// maxOffset is how wrong a clock may be without harm to leases: two of them differ by LeaseSkew at most.
+const maxOffset = command.LeaseSkew / 2
+
+// offset draws the error of a clock.
+func offset(r *rand.Rand) time.Duration {
+	return time.Duration(r.Int64N(int64(2*maxOffset))) - maxOffset
+}
 
 // liveness is what gossip thinks, in times of the machine's clock.
 type liveness struct {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -76,6 +77,10 @@ func newCluster(seed uint64, dir string, log *slog.Logger, fault func(string), f
 	for i := range agents {
 		name := fmt.Sprintf("s%d", i+1)
 		c.machines = append(c.machines, &machine{name: name, id: name, dir: filepath.Join(dir, name), engine: newEngine()})
+	}
+	r := rand.New(rand.NewPCG(seed, 6))
+	for _, m := range c.machines {
+		m.clock.set(offset(r))
 	}
 	return c
 }

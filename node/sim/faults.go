@@ -131,6 +131,9 @@ var faults = func() []fault {
 		{"full disk of the leader", fill(rafttest.NoSpace), fill(0), theLeader},
 		{"no space for files", fill(rafttest.NoFiles), fill(0), anyMaster},
 		{"reset connections", func(c *cluster, a, b *machine) { c.net.Reset(a.name, b.name) }, nil, anyMachine},
+		{"set the clock", func(c *cluster, a, b *machine) {
+			a.clock.set(-a.clock.off()) // a step, back or forth
+		}, nil, anyMachine},
 		{"transfer leadership", func(c *cluster, a, b *machine) {
 			if p := a.running(); p != nil {
 				ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)

@@ -25,6 +25,13 @@ func TestSeeds(t *testing.T) {
 		}
 		count = n
 	}
+	if text := os.Getenv("SIM_FIRST"); text != "" {
+		n, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			t.Fatal("SIM_FIRST:", err)
+		}
+		first = n
+	}
 	if *oneSeed != 0 {
 		first, count = *oneSeed, 1
 	}
