@@ -249,7 +249,9 @@ func TestRotationOverTheWire(t *testing.T) {
 	leaders.Go(func() { mm2.lead(t.Context()) })
 
 	// An old token still works, though the masters' certificates are of the new CA.
-	w.until("mm1 has a new certificate", func() bool { return mm1.keys.CA().SerialNumber.Cmp(mm2.keys.CA().SerialNumber) == 0 && pki.DigestOf(mm1.keys.CA()).String() != first })
+	w.until("mm1 has a new certificate", func() bool {
+		return mm1.keys.CA().SerialNumber.Cmp(mm2.keys.CA().SerialNumber) == 0 && pki.DigestOf(mm1.keys.CA()).String() != first
+	})
 	late, err := w.join("ms3", model.RoleAgent, old)
 	if err != nil {
 		t.Fatalf("with a token of the old CA: %v", err)
