@@ -24,7 +24,7 @@ func (s *Server) Answer(req *dns.Msg, udp bool) *dns.Msg {
 	switch prefix, ours := s.inZone(name); {
 	case ours:
 		m.Authoritative = true
-		s.zone(m, q, prefix)
+		s.zoneAt(m, q, prefix, s.cfg.Catalog.Current())
 	case s.host(m, q, name):
 		m.Authoritative = true
 	case q.Qtype == dns.TypePTR && s.pointer(m, q, name):
@@ -69,10 +69,10 @@ func (s *Server) inZone(name string) (prefix string, ours bool) {
 	return strings.CutSuffix(name, "."+s.cfg.Domain)
 }
 
-func (s *Server) zone(m *dns.Msg, q dns.Question, prefix string) {
+// zoneAt answers what is in the zone by the table t.
+func (s *Server) zoneAt(m *dns.Msg, q dns.Question, prefix string, t *discovery.Table) {
 	l := parse(prefix)
 	known := l.kind != kindNone && (l.dc == "" || strings.EqualFold(l.dc, s.cfg.Datacenter))
-	t := s.cfg.Catalog.Current()
 	if known {
 		switch l.kind {
 		case kindApex:

@@ -63,12 +63,22 @@ func (s *Server) bind(addr string) error {
 	}
 	s.addrs = append(s.addrs, tcp.Addr().String())
 	s.servers = append(s.servers,
-		&dns.Server{PacketConn: udp, Handler: s.handler(true), UDPSize: maxUDP},
+		&dns.Server{PacketConn: s.packetConn(udp.(*net.UDPConn)), Handler: s.handler(true), UDPSize: maxUDP},
 		&dns.Server{
 			Listener: netutil.LimitListener(tcp, maxTCPConns), Handler: s.handler(false),
 			ReadTimeout: tcpReadTimeout, IdleTimeout: func() time.Duration { return tcpIdleTimeout },
 		})
 	return nil
+}
+
+// packetConn is udp, with quick answers. On a wildcard address the answer must
+// come from the address that was asked, which only the DNS library's own way
+// does.
+func (s *Server) packetConn(udp *net.UDPConn) net.PacketConn {
+	if udp.LocalAddr().(*net.UDPAddr).IP.IsUnspecified() {
+		return udp
+	}
+	return s.batched(udp)
 }
 
 func (s *Server) handler(udp bool) dns.Handler {
