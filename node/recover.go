@@ -35,9 +35,10 @@ type sight struct {
 	Addr       string          `json:"addr"`
 	Role       model.Role      `json:"role"`
 	Generation wire.Generation `json:"generation"`
-	Leader     string          `json:"leader,omitempty"` // id of whom it follows now
-	Position   raft.Position   `json:"position"`         // masters only
-	Applied    uint64          `json:"applied"`          // and therefore committed
+	Leader     string          `json:"leader,omitempty"`  // id; masters only
+	Follows    string          `json:"follows,omitempty"` // address of the master that an agent hears from
+	Position   raft.Position   `json:"position"`          // masters only
+	Applied    uint64          `json:"applied"`           // and therefore committed
 	Nodes      []seenNode      `json:"nodes,omitempty"`
 }
 
@@ -52,9 +53,12 @@ type seenNode struct {
 func (n *Node) openRecover() {
 	n.rpc.HandleFunc("GET "+pathRecover, func(w http.ResponseWriter, r *http.Request) {
 		s := sight{ID: n.cfg.ID, Name: n.cfg.Name, Addr: n.cfg.wireAddr(), Role: n.cfg.Role, Generation: n.stateGeneration(),
-			Leader: n.core.leader(), Applied: n.replica.Applied(), Nodes: peers(n.store)}
+			Applied: n.replica.Applied(), Nodes: peers(n.store)}
+		if f, ok := n.core.(*follower); ok && f.fresh() {
+			s.Follows = f.feed.Status().Master
+		}
 		if n.voter != nil {
-			s.Generation = n.generation.Generation
+			s.Generation, s.Leader = n.generation.Generation, n.voter.leader()
 			var err error
 			if s.Position, err = n.voter.Position(); err != nil {
 				http.Error(w, err.Error(), http.StatusServiceUnavailable)
@@ -248,8 +252,12 @@ func isVoter(servers []raft.Server, id string) bool {
 // judge refuses what would do harm.
 func (p *RecoveryPlan) judge(self sight, all []sight) {
 	answering, voters := 0, 0
+	silent := map[string]string{} // address -> name
 	for _, m := range p.Masters {
 		voters++
+		if !m.Answers {
+			silent[m.Addr] = m.Name
+		}
 		if m.Answers {
 			answering++
 		}
@@ -263,6 +271,10 @@ func (p *RecoveryPlan) judge(self sight, all []sight) {
 		case s.Leader != "":
 			p.Refused = model.Errorf(model.CodeConflict, "the cluster has a leader: nothing is lost").Because("%s follows it or is it", s.Name).
 				Try("to replace masters that are gone, join new ones")
+			return
+		case silent[s.Follows] != "":
+			p.Refused = model.Errorf(model.CodeConflict, "%s is alive", silent[s.Follows]).
+				Because("%s hears from it, and this master does not", s.Name).Try("repair the network between them: appliance net shows it")
 			return
 		}
 	}
