@@ -20,6 +20,7 @@ func (n *Node) announce(ctx context.Context) error {
 		var e *model.Error
 		switch {
 		case err == nil:
+			n.certifyAddress(ctx) // masters sign for the address that the state has now
 			<-ctx.Done()
 			return nil
 		case errors.As(err, &e) && e.Code == model.CodeNotFound && n.core.fresh() && !n.founding():

@@ -50,6 +50,8 @@ type Config struct {
 	// Data and Run are the directories; set by the caller, not stored.
 	Data string `json:"-"`
 	Run  string `json:"-"`
+
+	link string // the interface at which Detect has found Advertise
 }
 
 const configFile = "config.json"
@@ -124,6 +126,11 @@ func (c Config) save() error {
 	if err != nil {
 		return err
 	}
+	if c.link != "" {
+		if err := durable.Write(c.dir(foundFile), []byte(c.link)); err != nil {
+			return err
+		}
+	}
 	path, second, _ := c.twice(configFile)
 	return durable.WriteTwice(path, second, append(raw, '\n'))
 }
@@ -197,35 +204,13 @@ func (c *Config) Detect() error {
 		c.Name = host
 	}
 	if c.Advertise == "" {
-		addr, err := outbound()
+		addr, link, err := outbound()
 		if err != nil {
 			return model.Errorf(model.CodeInvalid, "cannot tell which address this machine has").Because("%v", err).Try("give it with --advertise")
 		}
-		c.Advertise = addr
+		c.Advertise, c.link = addr, link
 	}
 	return nil
-}
-
-// outbound is the first global unicast IPv4 address of an interface that is
-// up; a machine with several must be told.
-func outbound() (string, error) {
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return "", err
-	}
-	var found []string
-	for _, a := range addrs {
-		if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && n.IP.IsGlobalUnicast() {
-			found = append(found, n.IP.String())
-		}
-	}
-	switch len(found) {
-	case 0:
-		return "", errors.New("no interface has an IPv4 address")
-	case 1:
-		return found[0], nil
-	}
-	return "", fmt.Errorf("it has several: %v", found)
 }
 
 // minFree is the free space below which a node refuses to start: the log and

@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -38,10 +36,11 @@ type voter struct {
 	mayDial atomic.Bool // see openGeneration
 }
 
-func openVoter(c Config, generation uint64, replica *raft.Replica, srv *wire.Server, d *wire.Dialer, mux *http.ServeMux, authorize raft.Authorize, done <-chan struct{}, log *slog.Logger) (*voter, error) {
+func openVoter(c Config, generation uint64, replica *raft.Replica, srv *wire.Server, d *wire.Dialer, mux *http.ServeMux, authorize raft.Authorize, locate func(string) string, done <-chan struct{}, log *slog.Logger) (*voter, error) {
 	v := &voter{}
 	rc := c.raft(replica, log)
 	rc.Listener, rc.Client, rc.Authorize = srv.Listener(wire.RaftProtocol(generation)), d.Client(), authorize
+	rc.Locate = locate
 	rc.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
 		return v.dialRaft(ctx, d, generation, addr)
 	}
@@ -191,44 +190,4 @@ func authorize(peer wire.Peer, payload []byte) error {
 		return fmt.Errorf("an agent may not propose %T", c)
 	}
 	return nil
-}
-
-// masters knows where the masters are: from the state, and before there is
-// one from the configuration.
-type masters struct {
-	store    *state.Store
-	fallback []string
-
-	mu    sync.Mutex
-	index uint64
-	addrs []string
-}
-
-func (m *masters) refresh() {
-	snap := m.store.Snapshot()
-	at := state.Nodes.Index(snap)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if at == m.index {
-		return
-	}
-	m.index, m.addrs = at, nil
-	for n := range state.Nodes.All(snap) {
-		if n.Role != model.RoleMaster {
-			continue
-		}
-		m.addrs = append(m.addrs, withPort(n.Addr))
-	}
-	slices.Sort(m.addrs)
-}
-
-// list gives the wire addresses of the masters.
-func (m *masters) list() []string {
-	m.refresh()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(m.addrs) == 0 {
-		return m.fallback
-	}
-	return slices.Clone(m.addrs)
 }

@@ -61,7 +61,7 @@ func TestAuthorizeProposals(t *testing.T) {
 
 func TestMastersAreKnownFromTheState(t *testing.T) {
 	c := discoverytest.New()
-	m := &masters{store: c.Store, fallback: []string{"192.0.2.9:7600"}}
+	m := &masters{where: &locator{store: c.Store}, fallback: []string{"192.0.2.9:7600"}}
 	if got := m.list(); !reflect.DeepEqual(got, m.fallback) {
 		t.Errorf("before there is a state: %v", got)
 	}

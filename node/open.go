@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -65,7 +66,7 @@ func (n *Node) openCore(ctx context.Context) error {
 	n.hashes = newStateHashes(n.log)
 	machine.OnCheckpoint(n.hashes.checkpoint)
 	n.replica = raft.NewReplica(machine)
-	n.masters = &masters{store: n.store, fallback: n.cfg.Masters}
+	n.masters = &masters{where: &locator{store: n.store}, fallback: firstMasters(n.cfg)}
 	n.dialer = wire.NewDialer(n.keys)
 	n.server = wire.NewServer(n.keys, n.log)
 	n.rpc = http.NewServeMux()
@@ -80,7 +81,7 @@ func (n *Node) openCore(ctx context.Context) error {
 		if err := os.MkdirAll(n.cfg.dir("raft"), 0o700); err != nil {
 			return err
 		}
-		v, err := openVoter(n.cfg, n.generation.Number, n.replica, n.server, n.dialer, n.rpc, authorize, n.done, n.log)
+		v, err := openVoter(n.cfg, n.generation.Number, n.replica, n.server, n.dialer, n.rpc, authorize, n.masters.where.master, n.done, n.log)
 		if err != nil {
 			return err
 		}
@@ -109,16 +110,19 @@ func (n *Node) openGossip(context.Context) error {
 	if err := n.gossip.SetKeys(n.trust.gossipKeys()); err != nil {
 		return err
 	}
+	n.masters.where.gossip.Store(n.gossip)
 	n.part("gossip", n.gossip.Run)
 	return nil
 }
 
 func (n *Node) gossipSeeds() []string {
 	var out []string
-	for _, addr := range n.masters.list() {
+	// The first ones too: after all masters have moved, an operator names them.
+	for _, addr := range append(n.masters.list(), n.masters.fallback...) {
 		host, _, err := net.SplitHostPort(addr)
-		if err == nil && host != n.cfg.Advertise {
-			out = append(out, net.JoinHostPort(host, strconv.Itoa(gossipPort)))
+		seed := net.JoinHostPort(host, strconv.Itoa(gossipPort))
+		if err == nil && host != n.cfg.Advertise && !slices.Contains(out, seed) {
+			out = append(out, seed)
 		}
 	}
 	return append(out, n.otherSeeds()...)

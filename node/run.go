@@ -165,6 +165,8 @@ func (n *Node) open(ctx context.Context) error {
 	}
 	n.part("wire", func(ctx context.Context) error { return n.server.Run(ctx, ln) })
 	n.part("announce", n.announce)
+	n.part("address", n.watchAddress)
+	n.part("masters", n.keepMasters)
 	n.part("trust", n.trust.Run)
 	n.part("trim", trim.Run)
 	return nil

@@ -26,6 +26,9 @@ func Start(ctx context.Context, data, run, version, level string) error {
 		if err != nil {
 			return err
 		}
+		if err := c.follow(); err != nil {
+			return err
+		}
 		return Run(ctx, c, version, level)
 	})
 }

@@ -176,7 +176,7 @@ volumes in one program. The first machine runs "appliance init", the others
 	flags.BoolVar(&a.json, "json", false, "print JSON")
 	root.AddGroup(&cobra.Group{ID: "cluster", Title: "Cluster:"}, &cobra.Group{ID: "apps", Title: "Apps:"},
 		&cobra.Group{ID: "look", Title: "Look:"}, &cobra.Group{ID: "images", Title: "Images and access:"})
-	a.group(root, "cluster", a.initCmd(), a.joinCmd(), a.runCmd(), a.leaveCmd(), a.drainCmd(), a.autopilotCmd(), a.snapshotCmd(), a.recoverCmd(), a.upgradeCmd(), a.auditCmd(), a.labCmd(), a.chaosCmd())
+	a.group(root, "cluster", a.initCmd(), a.joinCmd(), a.runCmd(), a.leaveCmd(), a.setCmd(), a.drainCmd(), a.autopilotCmd(), a.snapshotCmd(), a.recoverCmd(), a.upgradeCmd(), a.auditCmd(), a.labCmd(), a.chaosCmd())
 	a.group(root, "apps", a.deployCmd(), a.promoteCmd(), a.scaleCmd(), a.rollbackCmd(), a.restartCmd(), a.stopCmd(), a.whyCmd())
 	a.group(root, "look", a.statusCmd(), a.doctorCmd(), a.netCmd(), a.psCmd(), a.nodesCmd(), a.appsCmd(), a.servicesCmd(), a.routesCmd(), a.imagesCmd(),
 		a.volumesCmd(), a.eventsCmd(), a.logsCmd())

@@ -66,7 +66,7 @@ func (d Done) Text() string {
 // gives to the machines; empty is the running one.
 func Verbs(binary string) []Verb {
 	verbs := append([]Verb{upVerb(binary), downVerb(), statusVerb(), execVerb(), logsVerb(), upgradeVerb()}, faultVerbs()...)
-	return append(verbs, networkVerbs()...)
+	return append(append(verbs, readdressVerb()), networkVerbs()...)
 }
 
 // at adds the flag that every verb has.
