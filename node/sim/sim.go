@@ -163,8 +163,16 @@ func recovered(c *cluster, h *history) bool {
 func settled(c *cluster, h *history, healed time.Time) bool {
 	ctx, cancel := context.WithDeadline(context.Background(), healed.Add(healing))
 	defer cancel()
-	c.makeRoom(ctx)
-	if why := c.converge(ctx); why != "" {
+	why := ""
+	for ctx.Err() == nil {
+		c.makeRoom(ctx) // again: what was proposed before may be committed late
+		try, done := context.WithTimeout(ctx, 5*time.Second)
+		why = c.converge(try)
+		if done(); why == "" {
+			return true
+		}
+	}
+	if why != "" {
 		h.fail("not at target %v after all trouble has ended: %s%s", healing, why, c.health())
 		return false
 	}
