@@ -164,6 +164,9 @@ func (l *load) checkNotes(ctx context.Context) (count int) {
 			}
 			return err
 		})
+		if ctx.Err() != nil {
+			break // interrupted: it says nothing
+		}
 		l.wrong.check("no acknowledged note lost", 1)
 		if err != nil {
 			l.wrong.violate("no acknowledged note lost", "%s (%s): %v", path, name, err)

@@ -200,6 +200,7 @@ func (r *run) all(ctx context.Context, list []Scenario) (*Report, error) {
 			break
 		}
 		if err := r.scenario(ctx, sc, length); err != nil {
+			r.heal(context.WithoutCancel(ctx))
 			return nil, err
 		}
 	}
@@ -289,6 +290,9 @@ func (r *run) scenario(ctx context.Context, sc Scenario, length time.Duration) e
 	healed := time.Now()
 	r.heal(ctx)
 	r.recover(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err() // what an interrupted run cannot read is not lost
+	}
 	p.Settled, p.Took = time.Since(healed), time.Since(began)
 	if err := again(ctx, settleTime, func(ctx context.Context) error { return r.load.kv.check(ctx, r.load.any()) }); err != nil {
 		r.wrong.violate(targetRule, "the keys cannot be read: %v", err)
