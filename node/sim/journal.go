@@ -37,7 +37,11 @@ func (j *journal) applied(at string, index uint64, payload []byte, result any) {
 	hash := sha256.New()
 	hash.Write(payload)
 	id := digest(hash.Sum(nil))
-	hash.Write(res.Value)
+	raw, err := (*command.Machine)(nil).EncodeResult(res)
+	if err != nil {
+		j.fail("%s: result at index %d: %v", at, index, err)
+	}
+	hash.Write(raw)
 	if res.Err != nil {
 		hash.Write([]byte(res.Err.Error()))
 	}

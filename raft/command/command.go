@@ -114,11 +114,24 @@ func readStrict(body []byte, k kind, c any) error {
 	return err
 }
 
-// Result is what a proposer gets back.
+// Result is what a proposer gets back. It never changes.
 type Result struct {
 	Index uint64          `json:"index"`
 	Value json.RawMessage `json:"value,omitempty"`
 	Err   *model.Error    `json:"err,omitempty"`
+
+	// kv is the value of a KVTxn, in place of Value: all nodes have it and
+	// next to none needs it as JSON.
+	kv *KVTxnResult
+}
+
+// encoded is r as it travels and lies in snapshots.
+func (r Result) encoded() (Result, error) {
+	if r.kv == nil {
+		return r, nil
+	}
+	raw, err := json.Marshal(r.kv)
+	return Result{Index: r.Index, Value: raw, Err: r.Err}, err
 }
 
 // Apply decodes and applies one entry inside tx. The error is fatal for the
@@ -135,7 +148,9 @@ func Apply(tx *state.Tx, index uint64, data []byte) (Result, error) {
 func ApplyCommand(tx *state.Tx, index uint64, c Command) (Result, error) {
 	value, refusal := c.apply(tx, index)
 	res := Result{Index: index, Err: refusal}
-	if value != nil {
+	if kv, ok := value.(KVTxnResult); ok {
+		res.kv = &kv
+	} else if value != nil {
 		raw, err := json.Marshal(value)
 		if err != nil {
 			return res, fmt.Errorf("result of %T: %w", c, err)
@@ -145,10 +160,18 @@ func ApplyCommand(tx *state.Tx, index uint64, c Command) (Result, error) {
 	return res, nil
 }
 
-// Decode unpacks the value of an accepted command into v.
+// Decode unpacks the value of an accepted command into v, whose content must not be changed.
 func (r Result) Decode(v any) error {
 	if r.Err != nil {
 		return r.Err
+	}
+	if out, ok := v.(*KVTxnResult); ok && r.kv != nil {
+		*out = *r.kv
+		return nil
+	}
+	r, err := r.encoded()
+	if err != nil {
+		return err
 	}
 	return json.Unmarshal(r.Value, v)
 }

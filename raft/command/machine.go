@@ -109,6 +109,10 @@ func (m *Machine) EncodeResult(v any) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("a result of type %T cannot travel", v)
 	}
+	res, err := res.encoded()
+	if err != nil {
+		return nil, err
+	}
 	return json.Marshal(res)
 }
 

@@ -3,7 +3,6 @@ package command
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"math/rand/v2"
 	"reflect"
 	"testing"
@@ -130,7 +129,11 @@ func replay(t *testing.T, log [][]byte, size, cut int) (results []string, final 
 				if !ok {
 					t.Fatalf("entry %d is fatal: %v: %q", i+1, out, log[i])
 				}
-				results = append(results, fmt.Sprintf("%s %v", res.Value, res.Err))
+				raw, err := m.EncodeResult(res)
+				if err != nil {
+					t.Fatal(err)
+				}
+				results = append(results, string(raw))
 			}
 		})
 		if i == cut {
