@@ -16,8 +16,10 @@ import (
 
 const (
 	snapshotFile = "feed.snapshot"
+	saveQuiet    = time.Second      // the log rests for that long: the time to save
 	saveSoon     = 2 * time.Second  // the least pause between two saves
-	saveShare    = 50               // saving takes at most this part of the time: one in fifty
+	saveBusy     = 10 * time.Second // the least pause while the log never rests: seven nodes may share two cores
+	saveShare    = 100              // saving takes at most this part of the time: one in a hundred
 	saveEvery    = 30 * time.Second // the longest pause: what a restart without any master may be behind
 	// maxSnapshot bounds what a follower takes from a master.
 	maxSnapshot = 4 << 30
@@ -87,19 +89,36 @@ func verified(file *os.File) (io.Reader, error) {
 	return io.NewSectionReader(file, 0, size), nil
 }
 
-// persist saves a snapshot soon after every change, and at the end: a node that is killed and finds no
-// master afterwards goes on from there. What a save has cost spaces them out, so that a large state is
-// not written all the time.
+// persist saves a snapshot when the log comes to rest after a change, seldom while it does not, and at the
+// end: a node that is killed and finds no master afterwards goes on from there. What a save has cost
+// spaces them out, so that a large state is not written all the time.
 func (f *Follower) persist(ctx context.Context) {
-	pause := saveSoon
+	var cost time.Duration
+	last, seen := time.Now(), f.conf.Replica.Applied()
 	for ctx.Err() == nil {
-		wait(ctx, pause)
+		wait(ctx, saveQuiet)
+		at := f.conf.Replica.Applied()
+		quiet := at == seen
+		seen = at
+		if ctx.Err() == nil && (at == f.saved || time.Since(last) < savePause(cost, quiet)) {
+			continue
+		}
 		began := time.Now()
 		if err := f.Save(); err != nil {
 			f.conf.Log.Warn("cannot save the state: after a restart without masters this node would know less", "err", err)
 		}
-		pause = min(max(saveSoon, saveShare*time.Since(began)), saveEvery)
+		last = time.Now()
+		cost = last.Sub(began)
 	}
+}
+
+// savePause is how long after a save that took cost the next may begin.
+func savePause(cost time.Duration, quiet bool) time.Duration {
+	least := saveBusy
+	if quiet {
+		least = saveSoon
+	}
+	return min(max(least, saveShare*cost), saveEvery)
 }
 
 // Save writes a snapshot to disk now, if anything has changed. Only for one caller at a time; Run calls
