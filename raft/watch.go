@@ -156,8 +156,13 @@ func (e *DiskError) Unwrap() []error { return []error{ErrDisk, e.Err} }
 // guard ends the node if a write of the log hangs or has left raft with a wrong idea of the log. Raft's
 // main loop waits for that write, so nothing less makes a leader with a hung disk give up.
 func (n *Node) guard(ctx context.Context) {
+	var end lostEnd
 	for ctx.Err() == nil {
 		sleep(ctx, watchEvery)
+		if err := n.checkEnd(&end, time.Now()); err != nil {
+			n.fail(err)
+			return
+		}
 		if n.disk.watch.torn.Load() {
 			n.fail(fmt.Errorf("%w: entries were removed and those in their place not stored: this master has to start again to see what its log holds", n.disk.watch.failed()))
 			return
