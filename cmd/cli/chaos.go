@@ -20,7 +20,7 @@ func (a *app) chaosCmd() *cobra.Command {
 		Long: `Break the machines of a lab on purpose, and look what holds. Every fault ends by
 itself at its deadline: a process on the machine itself sees to that, whatever
 becomes of this command. A target is a machine, or what one is at the moment:
-leader, vip, follower, followers, masters, agents, all; master, agent and
+leader, vip, follower, followers, spare, masters, agents, all; master, agent and
 machine are one at random. A fault that would leave the masters without a
 majority is refused unless --accept-risk=lose-quorum.`}
 	for _, v := range chaosVerbs {

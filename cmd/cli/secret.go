@@ -13,7 +13,6 @@ import (
 	"appliance/node/model"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 )
 
 func (a *app) secretCmd() *cobra.Command {
@@ -82,18 +81,18 @@ func (a *app) secretValue(file string) ([]byte, error) {
 		defer f.Close()
 		return limited(f)
 	}
-	if !term.IsTerminal(int(os.Stdin.Fd())) {
+	if !ui.IsTerminal(os.Stdin) {
 		value, err := limited(os.Stdin)
 		return trimLine(value), err
 	}
 	fmt.Fprint(a.errOut, "value (not shown): ")
-	value, err := term.ReadPassword(int(os.Stdin.Fd()))
+	value, err := ui.ReadHidden(os.Stdin)
 	fmt.Fprintln(a.errOut)
 	if err != nil {
 		return nil, err
 	}
 	fmt.Fprint(a.errOut, "again: ")
-	again, err := term.ReadPassword(int(os.Stdin.Fd()))
+	again, err := ui.ReadHidden(os.Stdin)
 	fmt.Fprintln(a.errOut)
 	if err == nil && string(again) != string(value) {
 		err = model.Errorf(model.CodeInvalid, "the two values differ").Try("type it again; nothing was changed")

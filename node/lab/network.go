@@ -8,6 +8,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
 	"appliance/vagrant"
 )
@@ -159,6 +160,9 @@ func removeLink(h *netlink.Handle, name string) error {
 	}
 	if err == nil {
 		err = h.LinkDel(link)
+	}
+	if errors.Is(err, unix.ENODEV) {
+		return nil // it went with the namespace at its other end in this very moment
 	}
 	if err != nil {
 		return fmt.Errorf("remove link %s: %w", name, err)

@@ -136,6 +136,9 @@ func IsTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
+// ReadHidden reads a line from a terminal without showing it.
+func ReadHidden(f *os.File) ([]byte, error) { return term.ReadPassword(int(f.Fd())) }
+
 // Count is a number of things: "1 node", "7 nodes".
 func Count(n int, noun string) string {
 	if n == 1 {

@@ -68,7 +68,7 @@ var Scenarios = []Scenario{
 		{At: 2 * s, Do: fault.Loss, On: "all", For: 14 * s, Spec: Spec{Percent: 10}}}, false, false},
 	{"node-wiped", "a master and an agent lose their disks and join again", 20 * s, []Step{
 		{At: 2 * s, Do: wipe, On: "ms2"},
-		{At: 4 * s, Do: wipe, On: "follower"}}, false, false},
+		{At: 4 * s, Do: wipe, On: "spare"}}, false, false},
 	{"restart-all", "every service is restarted in order, one after the other, as in an upgrade", 26 * s, []Step{
 		{At: 1 * s, Every: 3500 * time.Millisecond, Do: restart, On: "next"}}, false, false},
 	{"slow-links", "a master and an agent have slow links", 28 * s, []Step{

@@ -11,7 +11,7 @@ import (
 )
 
 // Selectors name machines by what they are at that moment.
-var Selectors = []string{"leader", "vip", "follower", "masters", "followers", "agents", "all", "master", "agent", "machine"}
+var Selectors = []string{"leader", "vip", "follower", "masters", "followers", "spare", "agents", "all", "master", "agent", "machine"}
 
 // resolve replaces selectors by machines. A machine that a selector yields
 // belongs to the first group that asked for it.
@@ -67,7 +67,7 @@ func (c *Control) pick(ctx context.Context, word string, taken []string) ([]stri
 		return one(agents), nil
 	case "machine":
 		return one(append(masters, agents...)), nil
-	case "leader", "vip", "follower", "followers":
+	case "leader", "vip", "follower", "followers", "spare":
 		st, err := c.Look(ctx)
 		if err != nil {
 			return nil, err
@@ -87,11 +87,34 @@ func (c *Control) pick(ctx context.Context, word string, taken []string) ([]stri
 			return one(rest), nil
 		case "followers":
 			return rest, nil
+		case "spare":
+			return c.spare(ctx, rest)
 		}
 		return []string{st.Leader}, nil
 	}
 	return nil, model.Errorf(model.CodeInvalid, "there is no machine %q in the lab", word).
 		Try("name a machine of 'appliance lab status', or one of leader, vip, follower, masters, agents, all")
+}
+
+// spare is one of the masters that serves no volume. A volume has one server, and its data goes with that
+// server's disk.
+func (c *Control) spare(ctx context.Context, masters []string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	for _, m := range masters {
+		volumes, err := get[[]api.VolumeView](ctx, newNode(c.lab, m), api.Prefix+"/volumes")
+		if err != nil {
+			continue // another one knows as well
+		}
+		for _, v := range volumes {
+			masters = slices.DeleteFunc(masters, func(m string) bool { return m == v.PrimaryName })
+		}
+		if len(masters) == 0 {
+			break
+		}
+		return masters[:1], nil
+	}
+	return nil, model.Errorf(model.CodeUnavailable, "no master is known that neither leads nor serves a volume")
 }
 
 // lookTime bounds the question who leads.
