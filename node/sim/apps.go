@@ -22,6 +22,7 @@ const (
 func setUp(ctx context.Context, c *cluster) error {
 	p := c.machines[0].running()
 	commands := []command.Command{
+		&command.InitCluster{Cluster: model.Cluster{ID: "sim", Name: "sim", Level: command.Speaks}},
 		&command.PutEnvironment{Environment: model.Environment{Name: "test"}},
 		&command.PutFramework{Framework: model.Framework{ID: framework, Name: "f", Roles: []string{"*"}}},
 	}

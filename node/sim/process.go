@@ -195,7 +195,7 @@ func (p *process) announce() {
 
 // node is the machine as the cluster should know it.
 func (m *machine) node(now time.Time) model.Node {
-	n := model.Node{ID: m.nodeID(), Name: m.name, Role: model.RoleMaster, Addr: ipOf(m.name).String(), Status: model.NodeReady, StartedAt: now, JoinedAt: now}
+	n := model.Node{ID: m.nodeID(), Name: m.name, Role: model.RoleMaster, Addr: ipOf(m.name).String(), Status: model.NodeReady, StartedAt: now, JoinedAt: now, Level: command.Speaks}
 	if !m.master {
 		n.Role, n.Capacity, n.PortRange = model.RoleAgent, model.Resources{CPUs: 4, Memory: 1000}, [2]int{31000, 31009}
 	}

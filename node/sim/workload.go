@@ -157,6 +157,9 @@ func refused(err error) bool {
 func (c *client) lease(ctx context.Context, p *process) {
 	name := fmt.Sprintf("l%d", c.rand.IntN(leases))
 	if c.rand.IntN(3) == 0 {
+		if c.until[name].IsZero() {
+			return // a release that names no lease ends any, however late it comes
+		}
 		c.history.released(name, c.name)
 		propose(ctx, p.core, &command.ReleaseLease{Name: name, Holder: c.name, Expires: c.until[name]})
 		return

@@ -11,6 +11,10 @@ import (
 // leases.
 const LeaseSkew = 500 * time.Millisecond
 
+// levelLeaseNames is the protocol level from which every grant of a lease has an end of its own, also if
+// the clock by which it is extended is behind that of the grant before.
+const levelLeaseNames = 2
+
 // TakeLease takes a free or expired lease, or extends one's own. At is the
 // proposer's clock. The next holder may propose by another clock, which is up
 // to LeaseSkew ahead: HeldUntil tells how long one may count on the lease.
@@ -33,8 +37,11 @@ func (c *TakeLease) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 		switch {
 		case old.Holder != c.Holder:
 			next.Epoch++
-		case next.Expires.Before(old.Expires):
+		case !next.Expires.After(old.Expires):
 			next.Expires = old.Expires // a late attempt must not shorten what the holder was promised since
+			if ClusterLevel(&tx.Snapshot) >= levelLeaseNames {
+				next.Expires = next.Expires.Add(1) // so that a late ReleaseLease of the old one does not name this one
+			}
 		}
 	}
 	state.Leases.Put(tx, index, &next)
