@@ -17,7 +17,8 @@ import (
 	"appliance/raft"
 )
 
-// Path is where masters serve the feed: GET Path?from=<index>&term=<term>[&snapshot=1].
+// Path is where masters serve the feed: GET Path?from=<index>&term=<term>[&snapshot=1], or with
+// &look=1 for one heartbeat only.
 const Path = "/rpc/feed"
 
 const (
@@ -37,7 +38,7 @@ const (
 	kindData      = 'D' // bytes of the snapshot
 	kindEnd       = 'E' // CRC-32C of all data, 4 bytes
 	kindEntry     = 'L' // previous index, index, term, data
-	kindHeartbeat = 'H' // applied index, committed index of the master
+	kindHeartbeat = 'H' // applied index, committed index of the master; a byte 1 if it is behind, which older ones do not say
 )
 
 var errFrame = errors.New("malformed frame in the feed")
@@ -107,6 +108,9 @@ func cut(err error) error {
 	}
 	return err
 }
+
+// behind tells of a heartbeat whether the master said that it may be behind the cluster.
+func (f frame) behind() bool { return len(f.data) > 0 && f.data[0] == 1 }
 
 func (f frame) item() item {
 	return item{f.nums[0], raft.Entry{Index: f.nums[1], Term: f.nums[2], Data: f.data}}

@@ -34,6 +34,7 @@ type Follower struct {
 
 	mu     sync.Mutex
 	status Status
+	prefer string // the master to ask next, "" for the one whose turn it is
 }
 
 // Status tells how far behind the cluster a follower is.
@@ -109,6 +110,12 @@ func (f *Follower) pick() (addr string, count int) {
 	if len(all) == 0 {
 		return "", 1
 	}
+	f.mu.Lock()
+	addr, f.prefer = f.prefer, ""
+	f.mu.Unlock()
+	if addr != "" {
+		return addr, len(all)
+	}
 	f.turn++
 	return all[f.turn%len(all)], len(all)
 }
@@ -127,29 +134,22 @@ var errSilent = errors.New("the master fell silent")
 
 // follow applies one stream and returns the number of frames received.
 func (f *Follower) follow(ctx context.Context, addr string) (frames int, err error) {
+	s := &search{}
+	defer s.wg.Wait()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	dog := time.AfterFunc(silence, func() { cancel(errSilent) })
 	defer dog.Stop()
-	index, term := f.conf.Replica.Position()
-	url := fmt.Sprintf("https://%s%s?from=%d&term=%d", addr, Path, index, term)
+	extra := ""
 	if f.reset {
-		url += "&snapshot=1"
+		extra = "&snapshot=1"
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	body, err := f.request(ctx, addr, extra)
 	if err != nil {
 		return 0, err
 	}
-	resp, err := f.conf.Client.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, 512))
-		return 0, fmt.Errorf("master at %s does not feed: %s: %s", addr, resp.Status, text)
-	}
-	in := bufio.NewReaderSize(resp.Body, 2*chunk)
+	defer body.Close()
+	in := bufio.NewReaderSize(body, 2*chunk)
 	for {
 		fr, err := readFrame(in)
 		if err != nil {
@@ -161,10 +161,33 @@ func (f *Follower) follow(ctx context.Context, addr string) (frames int, err err
 		dog.Reset(silence)
 		frames++
 		f.heard(addr, fr)
+		if fr.kind == kindHeartbeat {
+			f.judge(ctx, s, addr, fr, cancel)
+		}
 		if err := f.take(in, fr, dog); err != nil {
 			return frames, err
 		}
 	}
+}
+
+// request asks a master for the feed from where this node stands.
+func (f *Follower) request(ctx context.Context, addr, extra string) (io.ReadCloser, error) {
+	index, term := f.conf.Replica.Position()
+	url := fmt.Sprintf("https://%s%s?from=%d&term=%d%s", addr, Path, index, term, extra)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := f.conf.Client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		defer resp.Body.Close()
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 512))
+		return nil, fmt.Errorf("master at %s does not feed: %s: %s", addr, resp.Status, text)
+	}
+	return resp.Body, nil
 }
 
 func (f *Follower) heard(addr string, fr frame) {

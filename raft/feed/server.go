@@ -19,11 +19,12 @@ type Master interface {
 	Replica() *raft.Replica
 	CommitIndex() uint64
 	Established() bool // leads, and has applied all that was acknowledged
+	Behind() bool      // may fall behind the cluster
 }
 
 const (
 	streamBatch = 256             // entries in one write
-	lagLimit    = 2 * time.Second // a master that stays behind its follower this long sends it elsewhere
+	lagLimit    = 2 * time.Second // a master that stays behind its follower, or the cluster, this long is left
 )
 
 // Server serves the feed of a master. Safe for concurrent use.
@@ -62,6 +63,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	st := &stream{server: s, out: bufio.NewWriterSize(w, chunk), ctl: http.NewResponseController(w), at: from, gone: r.Context().Done()}
+	if q.Get("look") != "" {
+		_ = st.heartbeat() // the follower sees what it misses
+		return
+	}
 	if q.Get("snapshot") != "" || s.ring.locate(from, term) == gone {
 		st.lost = true
 	}
@@ -147,7 +152,11 @@ func (s *stream) entries(items []item) error {
 func (s *stream) heartbeat() error {
 	s.arm()
 	m := s.server.master
-	s.buf = appendFrame(s.buf[:0], kindHeartbeat, []uint64{m.Replica().Applied(), m.CommitIndex()}, nil)
+	var behind []byte
+	if m.Behind() {
+		behind = []byte{1}
+	}
+	s.buf = appendFrame(s.buf[:0], kindHeartbeat, []uint64{m.Replica().Applied(), m.CommitIndex()}, behind)
 	if _, err := s.out.Write(s.buf); err != nil {
 		return err
 	}

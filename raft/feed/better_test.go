@@ -1,0 +1,89 @@
+package feed
+
+import (
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"appliance/raft/rafttest"
+)
+
+// at makes an agent that follows a certain master first and may then choose.
+func at(t *testing.T, c *rafttest.Cluster, m *rafttest.Member) *agent {
+	var free atomic.Bool
+	a := follow(t, c, t.TempDir(), func() []string {
+		if free.Load() {
+			return all(c)()
+		}
+		return []string{m.Addr}
+	})
+	rafttest.Eventually(t, "feed", func() bool { return a.Status().Master == m.Addr })
+	free.Store(true)
+	return a
+}
+
+func TestUnfitMasterIsLeft(t *testing.T) {
+	c := masters(t, 3, ringEntries)
+	m := c.Follower()
+	a := at(t, c, m)
+	m.Node.Unfit("its clock is off", true)
+	rafttest.Eventually(t, "another master", func() bool { now := a.Status().Master; return now != "" && now != m.Addr })
+	a.reach(t, rafttest.Put(t, c.Leader().Node, "more"))
+}
+
+// A master that no leader reaches serves old news for ever.
+func TestMasterCutFromTheLeaderIsLeft(t *testing.T) {
+	c := rafttest.New(t, 3)
+	var cut atomic.Value
+	cut.Store("")
+	c.Locate = func(id string) string {
+		if id == cut.Load() {
+			return "127.0.0.1:1"
+		}
+		return ""
+	}
+	c.OnStart = func(m *rafttest.Member, mux *http.ServeMux) {
+		newServer(m.Node, rafttest.Logger(), nil, newRing(ringEntries, ringBytes)).Mount(mux)
+	}
+	c.Up()
+	m := c.Follower()
+	cut.Store(m.ID)
+	m.Stop(false) // the connections that are open would go on
+	m.Start()
+	a := at(t, c, m)
+	a.reach(t, rafttest.Put(t, c.Leader().Node, "what the one that is cut off does not have"))
+	if now := a.Status().Master; now == m.Addr {
+		t.Error("still there")
+	}
+}
+
+// Without any leader a follower stays where it is, and goes on when there is one.
+func TestFollowerStaysWhileNoMasterHasALeader(t *testing.T) {
+	c := masters(t, 4, ringEntries)
+	last := rafttest.Put(t, c.Leader().Node, "before")
+	m := c.Follower()
+	a := at(t, c, m)
+	a.reach(t, last)
+	var away *rafttest.Member
+	for range 2 {
+		for _, o := range c.Members {
+			if o != m && o.Running() {
+				o.Stop(false)
+				away = o
+				break
+			}
+		}
+	}
+	rafttest.Eventually(t, "end of leadership", m.Node.Behind)
+	for end := time.Now().Add(lagLimit + 2*lookEvery); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if st := a.Status(); st.Master != m.Addr || st.Stale(time.Now()) {
+			t.Fatalf("it moved: %+v", st)
+		}
+	}
+	if got := a.sm.Text(); len(got) != 1 {
+		t.Errorf("it has %v", got)
+	}
+	away.Start()
+	a.reach(t, rafttest.Put(t, c.Leader().Node, "after"))
+}
