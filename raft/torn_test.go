@@ -3,6 +3,7 @@ package raft
 import (
 	"errors"
 	"testing"
+	"time"
 
 	hraft "github.com/hashicorp/raft"
 	"github.com/hashicorp/raft-wal/types"
@@ -66,3 +67,34 @@ func TestLogWithoutItsNextFileIsNoticed(t *testing.T) {
 type sealedStore struct{ *hraft.InmemStore }
 
 func (sealedStore) StoreLogs([]*hraft.Log) error { return types.ErrSealed }
+
+func TestLostEndIsNotJudgedInHaste(t *testing.T) {
+	start := time.Now()
+	type look struct {
+		after            time.Duration
+		believed, stored uint64
+		busy             bool
+	}
+	for name, c := range map[string]struct {
+		looks []look
+		want  bool // at the last one
+	}{
+		"whole log":                 {[]look{{0, 9, 9, false}, {2 * time.Second, 9, 9, false}}, false},
+		"stored, not yet known":     {[]look{{0, 9, 12, false}, {2 * time.Second, 9, 12, false}}, false},
+		"just seen":                 {[]look{{0, 9, 5, false}, {lostEndLimit / 2, 9, 5, false}}, false},
+		"replaced in between":       {[]look{{0, 9, 5, false}, {lostEndLimit / 2, 9, 9, false}, {lostEndLimit, 9, 5, false}}, false},
+		"slow write in their place": {[]look{{0, 9, 5, true}, {3 * time.Second, 9, 5, true}}, false},
+		"lost":                      {[]look{{0, 9, 5, false}, {lostEndLimit, 9, 5, false}}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var l lostEnd
+			var err error
+			for _, k := range c.looks {
+				err = l.check(start.Add(k.after), k.believed, k.stored, k.busy)
+			}
+			if errors.Is(err, ErrLostEnd) != c.want {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
