@@ -142,7 +142,7 @@ func (c *cluster) start(m *machine) error {
 
 // ended acts when a node cannot go on: the process ends and is started again.
 func (c *cluster) ended(m *machine, p *process, err error) {
-	if !errors.Is(err, raft.ErrDisk) && !errors.Is(err, raft.ErrWedged) {
+	if !errors.Is(err, raft.ErrDisk) && !errors.Is(err, raft.ErrWedged) && !errors.Is(err, raft.ErrLostEnd) {
 		c.failed(fmt.Errorf("%s ended by itself: %w", m.name, err))
 	}
 	c.fault(fmt.Sprintf("%s ends by itself: %v", m.name, err))
