@@ -105,7 +105,7 @@ func (w *village) live(cfg Config, store *state.Store) *resident {
 	if err := k.openGossipKeys(); err != nil {
 		w.t.Fatal(err)
 	}
-	n := &Node{cfg: cfg, keys: keys, trust: k, masters: &masters{store: state.New()}}
+	n := &Node{cfg: cfg, keys: keys, trust: k, masters: &masters{where: &locator{store: state.New()}}}
 	var ctx context.Context
 	ctx, r.stop = context.WithCancel(w.t.Context())
 	r.done.Go(func() { _ = srv.Run(ctx, ln) })
