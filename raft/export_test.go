@@ -3,6 +3,8 @@ package raft
 import (
 	"strings"
 	"sync"
+
+	hraft "github.com/hashicorp/raft"
 )
 
 // stalls holds what tests do before each write below a directory. The hook is set before any node opens,
@@ -28,3 +30,6 @@ func Stall(dir string, fn func()) {
 	}
 	stalls.Store(dir, fn)
 }
+
+// Watch is how a node uses a log store.
+func Watch(store hraft.LogStore) hraft.LogStore { return &diskLog{LogStore: store} }

@@ -59,16 +59,30 @@ type diskLog struct {
 	shortened atomic.Bool // the end was deleted and nothing stored since
 	torn      atomic.Bool // and then storing failed
 	sealed    atomic.Bool // the store lacks the file for what comes next, and never tries to make it again
+
+	kept atomic.Pointer[DiskError] // why the end could not be deleted; nothing is written any more
 }
 
 // DeleteRange notes when the end of the log goes, to make room for other entries. If those cannot be
-// stored, hashicorp/raft still believes in the end that is gone and refuses every append.
+// stored, hashicorp/raft still believes in the end that is gone and refuses every append. If the end
+// cannot be deleted, nothing more is tried: raft-wal takes its last segment as sealed, although the index
+// of it was not written, and the next try would make that durable.
 func (l *diskLog) DeleteRange(low, high uint64) error {
-	last, err := l.LastIndex()
-	if err == nil && high >= last {
-		l.shortened.Store(true)
+	if de := l.kept.Load(); de != nil {
+		return de
 	}
-	return l.LogStore.DeleteRange(low, high)
+	last, err := l.LastIndex()
+	if err != nil || high < last {
+		return l.LogStore.DeleteRange(low, high)
+	}
+	l.shortened.Store(true)
+	if err := l.LogStore.DeleteRange(low, high); err != nil {
+		de := &DiskError{Dir: l.dir, Err: err}
+		l.failure.Store(de)
+		l.kept.Store(de)
+		return de
+	}
+	return nil
 }
 
 // IsMonotonic tells raft to keep the log without gaps.
@@ -77,6 +91,9 @@ func (l *diskLog) IsMonotonic() bool { return true }
 func (l *diskLog) StoreLog(log *hraft.Log) error { return l.StoreLogs([]*hraft.Log{log}) }
 
 func (l *diskLog) StoreLogs(logs []*hraft.Log) error {
+	if de := l.kept.Load(); de != nil {
+		return de
+	}
 	err := l.timed(&l.since, func() error { return l.LogStore.StoreLogs(logs) })
 	if err != nil {
 		de := &DiskError{Dir: l.dir, Err: err}
@@ -169,6 +186,10 @@ func (n *Node) guard(ctx context.Context) {
 		}
 		if n.disk.watch.sealed.Load() && n.room() {
 			n.fail(fmt.Errorf("%w: there was no space for the next file of the log, and there is now: this master has to start again to make it", n.disk.watch.failed()))
+			return
+		}
+		if de := n.disk.watch.kept.Load(); de != nil && n.room() {
+			n.fail(fmt.Errorf("%w: entries that others replace could not be removed: this master has to start again to see what its log holds", de))
 			return
 		}
 		if stuck := n.disk.watch.stuck(time.Now()); stuck > stuckLimit {
