@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"sort"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -44,7 +45,7 @@ func (r *Runtime) Wait(ctx context.Context, id string) (runtime.Exit, error) {
 		// Registered before the state is read, so that no exit slips between.
 		waitCtx, cancel := context.WithCancel(ctx)
 		exited, failed := r.api.ContainerWait(waitCtx, id, container.WaitConditionNextExit)
-		_, st, err := r.inspect(ctx, id)
+		spec, st, err := r.inspect(ctx, id)
 		if err != nil || st.State == runtime.StateExited {
 			cancel()
 			select { // the client's goroutine hangs until one is taken
@@ -52,6 +53,7 @@ func (r *Runtime) Wait(ctx context.Context, id string) (runtime.Exit, error) {
 			case <-failed:
 			}
 			if err == nil {
+				st = r.lateOOM(ctx, spec, st)
 				err = r.logsCopied(ctx, id)
 			}
 			return st.Exit, err
@@ -68,6 +70,26 @@ func (r *Runtime) Wait(ctx context.Context, id string) (runtime.Exit, error) {
 			return runtime.Exit{}, wrap(err, "wait for container %s", id)
 		}
 	}
+}
+
+// oomWait is how long after an exit the engine may still learn that memory was its cause: the two come to
+// it as separate events, on a busy machine in any order.
+const oomWait = 500 * time.Millisecond
+
+// lateOOM looks again at a container with a memory limit that was killed for no known cause.
+func (r *Runtime) lateOOM(ctx context.Context, spec runtime.ContainerSpec, st runtime.Status) runtime.Status {
+	const killed = 128 + int(syscall.SIGKILL)
+	for end := time.Now().Add(oomWait); spec.Resources.MemoryBytes > 0 && st.Exit.Code == killed && !st.Exit.OOM && time.Now().Before(end); {
+		select {
+		case <-ctx.Done():
+			return st
+		case <-time.After(50 * time.Millisecond):
+		}
+		if _, again, err := r.inspect(ctx, st.ID); err == nil && again.State == runtime.StateExited {
+			st = again
+		}
+	}
+	return st
 }
 
 // Stop leaves the sequence to the engine.
