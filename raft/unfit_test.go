@@ -54,6 +54,7 @@ func TestUnfitNodeLeadsIfNobodyElseCan(t *testing.T) {
 	c := rafttest.New(t, 3).Up()
 	lead := c.Leader()
 	for _, m := range c.Members {
+		rafttest.Put(t, m.Node, "from "+m.ID) // so all know that they are three
 		if m != lead {
 			m.Node.Unfit("its clock is wrong", true)
 		}

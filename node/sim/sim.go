@@ -53,6 +53,13 @@ func (t *trace) add(text string) {
 	t.lines = t.lines[max(0, len(t.lines)-traceLines):]
 }
 
+// all returns the lines so far: a goroutine of the clock may still write one.
+func (t *trace) all() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.lines)
+}
+
 func (t *trace) Write(b []byte) (int, error) { t.add(string(b)); return len(b), nil }
 
 // run lives through one seed. It must be called inside a bubble of testing/synctest; dir is for the files
@@ -74,7 +81,7 @@ func run(seed uint64, dir string) (*history, *report) {
 		live(c, h, rand.New(rand.NewPCG(seed, 4)))
 	}
 	c.stop()
-	r := &report{Ops: len(h.ops), Leases: len(h.beliefs), Tasks: len(h.owners), Faults: h.faults, Hung: c.hung.Load(), Trace: tr.lines}
+	r := &report{Ops: len(h.ops), Leases: len(h.beliefs), Tasks: len(h.owners), Faults: h.faults, Hung: c.hung.Load(), Trace: tr.all()}
 	for _, o := range h.ops {
 		if !o.Output.(kvOutput).known {
 			r.Unknown++
