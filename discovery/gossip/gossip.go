@@ -201,8 +201,10 @@ func (g *Gossip) rejoin(all bool) {
 	}
 	known := map[string]bool{g.Addr(): true}
 	if !all {
-		for _, m := range g.list.Members() {
-			known[m.Address()] = true
+		for _, m := range g.Members() { // memberlist changes the nodes that it hands out
+			if m.Alive {
+				known[net.JoinHostPort(m.Addr, strconv.Itoa(m.Port))] = true
+			}
 		}
 	}
 	missing := slices.DeleteFunc(slices.Clone(g.cfg.Seeds()), func(s string) bool { return known[s] })
