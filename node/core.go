@@ -136,8 +136,8 @@ func (p proposer) commit(ctx context.Context, c command.Command, raw []byte) (co
 func unavailable(err error) error {
 	switch {
 	case errors.Is(err, raft.ErrNoLeader), errors.Is(err, context.DeadlineExceeded):
-		return model.Errorf(model.CodeUnavailable, "the cluster cannot take changes now").Because("%v", err).
-			Try("a majority of the masters must be alive and reach each other; see appliance nodes")
+		return model.Errorf(model.CodeUnavailable, "the cluster cannot take changes now").Because("%s", leaderless(err)).
+			Try("a majority of the masters must be alive and reach each other; see appliance status")
 	case errors.Is(err, raft.ErrUnknownOutcome):
 		return model.Errorf(model.CodeUnavailable, "it is not known whether the change was made").Because("%v", err).
 			Try("look at the present state before trying again")
@@ -147,6 +147,18 @@ func unavailable(err error) error {
 		return model.Errorf(model.CodeDenied, "this node may not make the change").Because("%v", err).Try("run it on a master")
 	}
 	return err
+}
+
+// leaderless is why no leader was reached, without the path to it.
+func leaderless(err error) string {
+	var op *net.OpError
+	switch {
+	case !errors.Is(err, raft.ErrNoLeader), errors.Is(err, raft.ErrDisk):
+		return err.Error()
+	case errors.As(err, &op):
+		return "no master that could lead answers (" + op.Err.Error() + "); nothing was changed"
+	}
+	return "no master leads; nothing was changed"
 }
 
 // authorize says which proposals an agent may send. Agents speak for

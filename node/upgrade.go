@@ -76,11 +76,23 @@ func (u upgrade) Hold(ctx context.Context, d time.Duration) (time.Time, error) {
 
 // Resume implements api.Upgrader.
 func (u upgrade) Resume(ctx context.Context) error {
-	if heldUntil(u.n.store.Snapshot(), time.Now()).IsZero() {
+	snap := u.n.store.Snapshot()
+	held := heldUntil(snap, time.Now())
+	if held.IsZero() {
 		return nil
 	}
-	_, err := command.Do(ctx, u.n.proposer, &command.ReleaseLease{Name: holdLease, Holder: holdHolder})
+	_, err := command.Do(ctx, u.n.proposer, release(snap, held))
 	return err
+}
+
+// release ends the hold until that time. It is named by its end, so that a late attempt does not end one
+// that an operator has set since; binaries of level 1 do not know how to.
+func release(snap *state.Snapshot, held time.Time) *command.ReleaseLease {
+	c := &command.ReleaseLease{Name: holdLease, Holder: holdHolder, Expires: held}
+	if command.Level(c) > command.ClusterLevel(snap) {
+		c.Expires = time.Time{}
+	}
+	return c
 }
 
 // heldUntil is when the hold on the level ends, zero if there is none.

@@ -22,14 +22,14 @@ func (e errRetry) Error() string { return e.cause.Error() }
 func (e errRetry) Unwrap() error { return e.cause }
 
 // Propose commits data and applies it, whoever leads, and returns the index and the result of the state
-// machine. It tries until ctx ends (at most 30 s without a deadline), through changes of leadership: the
-// state machine sees the proposal once. It returns when the entry is applied on this node too, unless
+// machine. It tries until ctx ends (at most 30 s without a deadline) or nobody has led for 5 s, through
+// changes of leadership: the state machine sees the proposal once. It returns when the entry is applied on this node too, unless
 // this node is more than a second behind.
 //
 // Errors are about the log only: ErrNoLeader (nothing was changed), ErrUnknownOutcome, ErrTooLarge,
 // ErrDenied, ErrDisk, ErrClosed, ErrHalted.
 func (n *Node) Propose(ctx context.Context, data []byte) (uint64, any, error) {
-	return propose(ctx, n.replica, data, func(ctx context.Context, env envelope) (Outcome, error) {
+	return propose(ctx, n.replica, data, n.knowsLeader, func(ctx context.Context, env envelope) (Outcome, error) {
 		return n.attempt(ctx, env, true)
 	})
 }
@@ -126,7 +126,7 @@ func (n *Node) watchTransfer() {
 }
 
 // propose runs attempts until one succeeds. It is common to masters and agents.
-func propose(ctx context.Context, r *Replica, data []byte, attempt func(context.Context, envelope) (Outcome, error)) (uint64, any, error) {
+func propose(ctx context.Context, r *Replica, data []byte, led func() bool, attempt func(context.Context, envelope) (Outcome, error)) (uint64, any, error) {
 	if len(data) > MaxPayload {
 		return 0, nil, fmt.Errorf("%w: it has %d bytes, the log takes %d: split it", ErrTooLarge, len(data), MaxPayload)
 	}
@@ -135,7 +135,7 @@ func propose(ctx context.Context, r *Replica, data []byte, attempt func(context.
 	ctx, cancel := limit(ctx)
 	defer cancel()
 	env := newEnvelope(id, r.Applied(), 0, data)
-	o, err := retry(ctx, r, env, attempt)
+	o, err := retry(ctx, r, env, led, attempt)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -150,8 +150,8 @@ func limit(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, defaultWait)
 }
 
-func retry(ctx context.Context, r *Replica, env envelope, attempt func(context.Context, envelope) (Outcome, error)) (Outcome, error) {
-	unsure := false
+func retry(ctx context.Context, r *Replica, env envelope, led func() bool, attempt func(context.Context, envelope) (Outcome, error)) (Outcome, error) {
+	unsure, wait := false, newLeaderless(led)
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		o, err := attempt(ctx, env)
 		var again errRetry
@@ -163,13 +163,34 @@ func retry(ctx context.Context, r *Replica, env envelope, attempt func(context.C
 		if o, ok := r.Lookup(env.id()); ok {
 			return o, nil
 		}
-		if ctx.Err() != nil || errors.Is(err, ErrClosed) {
+		if ctx.Err() != nil || errors.Is(err, ErrClosed) || wait.over() {
 			return Outcome{}, giveUp(again.cause, unsure)
 		}
 		if unsure && !env.retry() {
 			env = env.asRetry()
 		}
 	}
+}
+
+// leaderless tells a call that needs a leader when to give up.
+type leaderless struct {
+	led  func() bool // whether somebody is known to lead
+	last time.Time   // when that was so, or the call began
+}
+
+func newLeaderless(led func() bool) *leaderless { return &leaderless{led, time.Now()} }
+
+// over reports whether nobody has led for too long.
+func (p *leaderless) over() bool {
+	if p.led() {
+		p.last = time.Now()
+	}
+	return time.Since(p.last) >= leaderWait
+}
+
+func (n *Node) knowsLeader() bool {
+	_, addr := n.Leader()
+	return addr != ""
 }
 
 func giveUp(cause error, unsure bool) error {

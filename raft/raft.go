@@ -26,6 +26,9 @@ const (
 	maxPending = 8192
 	// defaultWait bounds a call whose context has no deadline.
 	defaultWait = 30 * time.Second
+	// leaderWait is how long a call waits for somebody to lead: some elections. If nobody does by then
+	// it takes more than time, and whoever asked should hear of it.
+	leaderWait = 5 * time.Second
 )
 
 // What can go wrong. The text of the returned errors says why and what to do.

@@ -14,7 +14,7 @@ func (n *Node) ReadIndex(ctx context.Context) (uint64, error) {
 	ctx, cancel := limit(ctx)
 	defer cancel()
 	return n.reads.do(ctx, func(ctx context.Context) (uint64, error) {
-		return retryRead(ctx, func() (uint64, error) { return n.readOnce(ctx, true) })
+		return retryRead(ctx, n.knowsLeader, func() (uint64, error) { return n.readOnce(ctx, true) })
 	})
 }
 
@@ -56,8 +56,9 @@ func (n *Node) readHere(ctx context.Context) (uint64, error) {
 	return index, nil
 }
 
-// retryRead repeats a read, which changes nothing, until ctx ends.
-func retryRead(ctx context.Context, once func() (uint64, error)) (uint64, error) {
+// retryRead repeats a read, which changes nothing, until ctx ends or nobody has led for too long.
+func retryRead(ctx context.Context, led func() bool, once func() (uint64, error)) (uint64, error) {
+	wait := newLeaderless(led)
 	for {
 		index, err := once()
 		var again errRetry
@@ -65,7 +66,7 @@ func retryRead(ctx context.Context, once func() (uint64, error)) (uint64, error)
 			return index, err
 		}
 		sleep(ctx, 10*time.Millisecond)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || wait.over() {
 			return 0, fmt.Errorf("%w that can confirm a read (%w): check that a majority of the masters runs, or read stale data", ErrNoLeader, again.cause)
 		}
 	}

@@ -32,7 +32,7 @@ func (r *Remote) Replica() *Replica { return r.replica }
 
 // Propose is Node.Propose.
 func (r *Remote) Propose(ctx context.Context, data []byte) (uint64, any, error) {
-	return propose(ctx, r.replica, data, func(ctx context.Context, env envelope) (Outcome, error) {
+	return propose(ctx, r.replica, data, r.knowsLeader, func(ctx context.Context, env envelope) (Outcome, error) {
 		addr := r.pick()
 		if addr == "" {
 			return Outcome{}, errRetry{cause: ErrNoLeader}
@@ -48,7 +48,7 @@ func (r *Remote) ReadIndex(ctx context.Context) (uint64, error) {
 	ctx, cancel := limit(ctx)
 	defer cancel()
 	return r.reads.do(ctx, func(ctx context.Context) (uint64, error) {
-		return retryRead(ctx, func() (uint64, error) {
+		return retryRead(ctx, r.knowsLeader, func() (uint64, error) {
 			addr := r.pick()
 			if addr == "" {
 				return 0, errRetry{cause: ErrNoLeader}
@@ -104,6 +104,8 @@ func (r *Remote) Leader() string {
 	defer r.rpc.mu.Unlock()
 	return r.rpc.leader
 }
+
+func (r *Remote) knowsLeader() bool { return r.Leader() != "" }
 
 // pick returns the leader if known, else one master after the other.
 func (r *Remote) pick() string {

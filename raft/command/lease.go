@@ -58,7 +58,7 @@ type ReleaseLease struct {
 	Holder string `json:"holder"`
 	// Expires, if given, is the end of the lease that the holder gives up: one that it has taken since
 	// is left alone, however late this comes.
-	Expires time.Time `json:"expires,omitzero"`
+	Expires time.Time `json:"expires,omitzero" level:"2"`
 }
 
 func (c *ReleaseLease) apply(tx *state.Tx, index uint64) (any, *model.Error) {
