@@ -67,6 +67,7 @@ func (n *Node) openVolumes(context.Context) error {
 }
 
 func (v *volumes) socket() string   { return filepath.Join(v.cfg.Run, "volumes.sock") }
+func (v *volumes) targets() string  { return v.cfg.dir("mounts") }
 func (v *volumes) stateDir() string { return filepath.Join(v.cfg.Run, "mounts") }
 
 // authorize lets the nodes of a volume's environment use it.
@@ -98,13 +99,17 @@ func (v *volumes) dial(ctx context.Context, volume string) (net.Conn, error) {
 
 // Mount implements agent.Volumes.
 func (v *volumes) Mount(ctx context.Context, name string) (string, error) {
-	target := v.cfg.dir(filepath.Join("mounts", name))
-	err := mount.Mount(ctx, mount.Spec{Volume: name, Target: target, Endpoint: v.socket(), ClientID: v.cfg.ID, StateDir: v.stateDir()})
+	spec := v.spec(name)
+	err := mount.Mount(ctx, spec)
 	if err != nil {
 		return "", model.Errorf(model.CodeUnavailable, "volume %s cannot be mounted", name).Because("%v", err).
 			Try("see appliance volumes: the node that serves it must be alive")
 	}
-	return target, nil
+	return spec.Target, nil
+}
+
+func (v *volumes) spec(name string) mount.Spec {
+	return mount.Spec{Volume: name, Target: filepath.Join(v.targets(), name), Endpoint: v.socket(), ClientID: v.cfg.ID, StateDir: v.stateDir()}
 }
 
 // certainTime bounds the wait for a certain state before a sweep.
@@ -121,6 +126,7 @@ func (v *volumes) run(ctx context.Context) error {
 		snap := v.store.Snapshot()
 		v.create(snap)
 		v.fence(snap)
+		v.release(ctx, snap)
 		v.sweep(ctx)
 		wait, cancel := context.WithTimeout(ctx, sweepEvery)
 		_ = snap.Wait(wait, state.Volumes.Name, state.Nodes.Name)
@@ -159,6 +165,25 @@ func (v *volumes) fence(snap *state.Snapshot) {
 			if err := v.server.Fence(name, n.ID); err != nil {
 				v.log.Warn("a node that is down keeps its locks until they expire", "volume", name, "node", n.Name, "err", err)
 			}
+		}
+	}
+}
+
+// releaseTime bounds how long one round waits for servers that do not answer.
+const releaseTime = 5 * time.Second
+
+// release gives up what this node had mounted before a reboot and has not
+// mounted again: the target directories are on disk, the mounts are not.
+func (v *volumes) release(ctx context.Context, snap *state.Snapshot) {
+	ctx, cancel := context.WithTimeout(ctx, releaseTime)
+	defer cancel()
+	targets, _ := os.ReadDir(v.targets()) // none: nothing was ever mounted
+	for _, t := range targets {
+		if state.Volumes.Get(snap, t.Name()) == nil {
+			continue
+		}
+		if err := mount.Release(ctx, v.spec(t.Name())); err != nil {
+			v.log.Warn("volume cannot be released yet: its server may wait for this node", "volume", t.Name(), "err", err)
 		}
 	}
 }

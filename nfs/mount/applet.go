@@ -2,7 +2,6 @@ package mount
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -66,9 +65,7 @@ func runApplet(ready *os.File) error {
 	if err := reachable(s); err != nil {
 		return err
 	}
-	cfg := client.Config{Dial: s.dial, Owner: s.owner(), Log: log}
-	rand.Read(cfg.Verifier[:])
-	c := client.New(cfg)
+	c := client.New(s.clientConfig(log))
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	_, err = c.Getattr(client.Interrupt{C: ctx.Done()}, nil)

@@ -7,11 +7,13 @@ package mount
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +21,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"appliance/nfs/client"
 
 	"golang.org/x/sys/unix"
 )
@@ -93,16 +97,14 @@ func Mount(ctx context.Context, s Spec) error {
 	if err := s.check(); err != nil {
 		return err
 	}
-	for _, d := range []string{s.StateDir, s.Target} {
-		if err := os.MkdirAll(d, 0o755); err != nil && !errors.Is(err, syscall.ENOTCONN) && !errors.Is(err, os.ErrExist) {
-			return fmt.Errorf("mount %s: %w", s.Volume, err)
-		}
-	}
-	unlock, err := lockFile(filepath.Join(s.StateDir, "mounts.lock"), unix.LOCK_EX)
+	unlock, err := lockMounts(s.StateDir)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	if err := os.MkdirAll(s.Target, 0o755); err != nil && !errors.Is(err, syscall.ENOTCONN) && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("mount %s: %w", s.Volume, err)
+	}
 	if st, ok := read(s.stateFile()); ok {
 		if st.healthy() && st.Volume == s.Volume {
 			return nil
@@ -155,6 +157,36 @@ func Unmount(ctx context.Context, stateDir, target string) error {
 // ForceUnmount takes the mount away from processes that still use it; their requests fail.
 func ForceUnmount(ctx context.Context, stateDir, target string) error {
 	return unmount(ctx, stateDir, target, unix.MNT_FORCE|unix.MNT_DETACH)
+}
+
+// Release tells the server that the client of a mount that ended with a reboot will not come back,
+// and removes the empty target. A restarted server would wait for it with everybody else's opens until
+// its grace is over. A target that is mounted, or about to be, is left alone.
+func Release(ctx context.Context, s Spec) error {
+	if err := s.check(); err != nil {
+		return err
+	}
+	unlock, err := lockMounts(s.StateDir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if _, known := read(s.stateFile()); known || mounted(s.Target) {
+		return nil
+	}
+	c := client.New(s.clientConfig(slog.New(slog.DiscardHandler)))
+	defer c.Close()
+	if _, err := c.Getattr(client.Interrupt{C: ctx.Done()}, nil); err != nil { // the new session takes the old one's state
+		return fmt.Errorf("release volume %s: %w", s.Volume, err)
+	}
+	return gone(os.Remove(s.Target))
+}
+
+// clientConfig is that of a client that is new to the server, whatever it held as the same owner.
+func (s Spec) clientConfig(log *slog.Logger) client.Config {
+	cfg := client.Config{Dial: s.dial, Owner: s.owner(), Log: log}
+	rand.Read(cfg.Verifier[:])
+	return cfg
 }
 
 func unmount(ctx context.Context, stateDir, target string, flags int) error {
@@ -262,6 +294,14 @@ func mounted(target string) bool {
 		}
 	}
 	return false
+}
+
+// lockMounts keeps other mounts and releases of the same directory waiting.
+func lockMounts(stateDir string) (unlock func(), err error) {
+	if err := os.MkdirAll(stateDir, 0o755); err != nil {
+		return nil, err
+	}
+	return lockFile(filepath.Join(stateDir, "mounts.lock"), unix.LOCK_EX)
 }
 
 func lockFile(path string, how int) (unlock func(), err error) {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -523,6 +524,50 @@ func TestMountIdempotentAndUnmount(t *testing.T) {
 	must(t, Unmount(context.Background(), s.StateDir, s.Target))
 	if l, _ := List(s.StateDir); len(l) != 0 {
 		t.Fatalf("%+v", l)
+	}
+}
+
+// A host that has rebooted and does not mount the volume again must not keep
+// the others waiting for it after a restart of the server.
+func TestReleaseAfterReboot(t *testing.T) {
+	t.Parallel()
+	v := newVolume(t)
+	here, gone := v.mount(1), v.mount(2)
+	f, err := os.Create(gone + "/open")
+	must(t, err)
+	s := v.spec(2)
+	must(t, Release(t.Context(), s)) // in use: nothing happens
+	_, err = f.WriteString("still here")
+	must(t, err)
+	v.kill()
+	l, err := List(s.StateDir)
+	must(t, err)
+	for _, st := range l { // what a reboot does
+		if st.Target == s.Target {
+			must(t, unix.Kill(st.PID, unix.SIGKILL))
+			for st.alive() {
+				time.Sleep(5 * time.Millisecond)
+			}
+			must(t, unix.Unmount(gone, unix.MNT_DETACH))
+			must(t, os.Remove(s.stateFile()))
+		}
+	}
+	f.Close()
+	v.start()
+	for { // until the server listens
+		if err := Release(t.Context(), s); err == nil {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if _, err := os.Stat(gone); err == nil {
+		t.Error("the target is still there")
+	}
+	must(t, os.WriteFile(here+"/new", nil, 0o600)) // waits while the server waits
+	log, err := os.ReadFile(filepath.Join(v.dir, "server.log"))
+	must(t, err)
+	if strings.Contains(string(log), "did not come back") {
+		t.Errorf("the server waited until the end of grace:\n%s", log)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -184,6 +185,10 @@ func (r *run) app(ctx context.Context) error {
 func (r *run) all(ctx context.Context, list []Scenario) (*Report, error) {
 	if err := again(ctx, settleTime, r.watch.settled); err != nil {
 		return nil, fmt.Errorf("the lab is not well before any fault: %w", err)
+	}
+	// The checkers know of no key that an earlier run left.
+	if _, _, err := r.load.nodes[0].do(ctx, http.MethodDelete, "/v1/kv/chaos?recurse", ""); err != nil {
+		return nil, fmt.Errorf("remove the keys of an earlier run: %w", err)
 	}
 	if err := r.fill(ctx); err != nil {
 		return nil, err

@@ -6,7 +6,10 @@
 package containerd
 
 import (
+	"crypto/rand"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -86,4 +89,20 @@ func (c *Config) makeDirs() error {
 		}
 	}
 	return nil
+}
+
+// runID names this run directory, and with it the time from one boot to the
+// next. It is made when it is not there.
+func (c *Config) runID() (string, error) {
+	path := filepath.Join(c.Run, "id")
+	if b, err := os.ReadFile(path); err == nil && len(b) > 0 {
+		return string(b), nil
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	id := rand.Text()
+	if err := os.WriteFile(path+".new", []byte(id), 0o600); err != nil {
+		return "", err
+	}
+	return id, os.Rename(path+".new", path)
 }

@@ -191,3 +191,35 @@ func TestSweep(t *testing.T) {
 		}
 	}
 }
+
+// TestReboot takes what a reboot takes, though the kernel is the same, as when
+// the machine is a container: processes, mounts and the run directory.
+func TestReboot(t *testing.T) {
+	cfg := testConfig(t)
+	agent := startAgent(t, cfg)
+	if err := agent.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = agent.Wait()
+	if err := Sweep(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(cfg.Run); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nothingLeft(t, cfg) })
+	rt, err := Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = rt.Close() })
+	exit, err := rt.Wait(t.Context(), "running")
+	if err != nil || exit.Known {
+		t.Errorf("a container of before the reboot: %+v, %v", exit, err)
+	}
+	for _, id := range []string{"ending", "hungry", "running", "orphan"} {
+		if err := rt.Remove(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -21,10 +21,12 @@ import (
 )
 
 // What we keep in the container record: the spec as an extension, since
-// labels are limited to 4 KB, the boot it was made in and its stop signal.
+// labels are limited to 4 KB, the boot it was made in, the run directory that
+// was there then, and its stop signal.
 const (
 	extSpec   = runtime.LabelPrefix + "spec"
 	labelBoot = runtime.LabelPrefix + "boot"
+	labelRun  = runtime.LabelPrefix + "run"
 	labelStop = runtime.LabelPrefix + "stop"
 )
 
@@ -122,7 +124,7 @@ func (r *Runtime) newContainer(ctx context.Context, spec runtime.ContainerSpec, 
 	defer done(context.WithoutCancel(ctx))
 	_, err = r.client.NewContainer(ctx, spec.ID,
 		client.WithImage(img), client.WithSnapshotter(r.snapshotter), client.WithNewSnapshot(spec.ID, img),
-		client.WithContainerLabels(map[string]string{labelBoot: r.bootID, labelStop: strconv.Itoa(int(stop))}),
+		client.WithContainerLabels(map[string]string{labelBoot: r.bootID, labelRun: r.runID, labelStop: strconv.Itoa(int(stop))}),
 		client.WithContainerExtension(extSpec, &spec),
 		rt, client.WithNewSpec(opts...))
 	return wrap(err, "create container %s", spec.ID)

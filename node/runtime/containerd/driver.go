@@ -31,6 +31,7 @@ type Runtime struct {
 	oci         ociRuntime
 	snapshotter string
 	bootID      string
+	runID       string // of the run directory
 
 	cancel context.CancelFunc // ends the owned goroutines
 	owned  sync.WaitGroup
@@ -59,7 +60,11 @@ func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("containerd driver: %w", err)
 	}
-	r := &Runtime{cfg: cfg, bootID: strings.TrimSpace(string(bootID)), started: make(chan struct{}), starting: map[string]bool{}, snapshotter: "overlayfs"}
+	runID, err := cfg.runID()
+	if err != nil {
+		return nil, fmt.Errorf("containerd driver: %w", err)
+	}
+	r := &Runtime{cfg: cfg, bootID: strings.TrimSpace(string(bootID)), runID: runID, started: make(chan struct{}), starting: map[string]bool{}, snapshotter: "overlayfs"}
 	defer func() {
 		if err != nil {
 			r.closeEngine()

@@ -82,7 +82,7 @@ func (r *Runtime) status(ctx context.Context, c client.Container, info container
 		st.State, st.Exit = runtime.StateExited, exit
 		return st, nil
 	}
-	if info.Labels[labelBoot] != r.bootID { // the machine has rebooted
+	if r.rebooted(info.Labels) {
 		st.State = runtime.StateExited
 		return st, nil
 	}
@@ -93,6 +93,14 @@ func (r *Runtime) status(ctx context.Context, c client.Container, info container
 	}
 	err = r.taskStatus(ctx, c, &st)
 	return st, err
+}
+
+// rebooted says whether a container is from before a reboot, which ended it.
+// A machine that is itself a container starts anew under the same kernel: its
+// run directory is all that tells. Records of older releases name none.
+func (r *Runtime) rebooted(labels map[string]string) bool {
+	run, named := labels[labelRun]
+	return labels[labelBoot] != r.bootID || named && run != r.runID
 }
 
 func (r *Runtime) isStarting(id string) bool {
