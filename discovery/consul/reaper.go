@@ -37,6 +37,11 @@ func (r *Reaper) Run(ctx context.Context) error {
 	seen := map[string]sighting{}
 	for {
 		snap := r.Store.Snapshot()
+		// A leader that has just read its log may have the table of an earlier
+		// state, without nodes that sessions are bound to.
+		if err := r.Catalog.Fresh(ctx); err != nil {
+			return err
+		}
 		t, changed := r.Catalog.View()
 		next := r.reap(ctx, snap, t, seen)
 		if err := r.pause(ctx, snap, changed, next); err != nil {

@@ -83,3 +83,24 @@ func TestReaper(t *testing.T) {
 		})
 	}
 }
+
+// A leader that has just started knows the sessions before its catalog knows
+// their nodes.
+func TestReaperWaitsForTheCatalog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, l := discoverytest.New(), discoverytest.NewLiveness()
+		w := discovery.NewWatcher(c.Store, l)
+		c.Node("mm1", "10.0.0.1", model.RoleMaster)
+		c.Must(&command.PutSession{Session: model.Session{ID: "held", Node: "mm1"}})
+		ctx, cancel := context.WithCancel(t.Context())
+		go (&consul.Reaper{Store: c.Store, Catalog: w, Proposer: c}).Run(ctx)
+		synctest.Wait()
+		go w.Run(ctx)
+		synctest.Wait()
+		if state.Sessions.Get(c.Store.Snapshot(), "held") == nil {
+			t.Error("the session was ended, though its node is there")
+		}
+		cancel()
+		synctest.Wait()
+	})
+}
