@@ -10,7 +10,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"appliance/node/model"
@@ -73,21 +72,29 @@ func names(found map[string]string) []string {
 	return out
 }
 
-// gone reports whether this machine does not have an address.
+// gone reports whether this machine does not have an address. Listening on it
+// would tell less: some machines let anybody listen on any address.
 func gone(addr string) bool {
-	ln, err := net.Listen("tcp", net.JoinHostPort(addr, "0"))
-	if err == nil {
-		ln.Close()
-	}
-	return errors.Is(err, syscall.EADDRNOTAVAIL)
+	all, err := net.InterfaceAddrs()
+	ip := net.ParseIP(addr)
+	return err == nil && !slices.ContainsFunc(all, func(a net.Addr) bool {
+		n, ok := a.(*net.IPNet)
+		return ok && (n.IP.Equal(ip) || n.IP.IsLoopback() && n.Contains(ip))
+	})
 }
 
 // follow gives the configuration the machine's new address, if the old one is
-// gone, nobody had chosen it, and there is exactly one other.
+// gone, nobody had chosen it, and there is exactly one other at the interface
+// where it was found.
 func (c *Config) follow() error {
 	if !gone(c.Advertise) {
 		return nil
 	}
+	return c.move(addresses)
+}
+
+// move is follow once the address is gone; addresses are the machine's.
+func (c *Config) move(addresses func(link string) (map[string]string, error)) error {
 	all, err := addresses("")
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -20,37 +21,58 @@ func movable(t *testing.T, advertise string) Config {
 }
 
 func TestAddressIsFollowedOnlyIfItWasFound(t *testing.T) {
-	addr, link, err := outbound()
+	const lost = "192.0.2.77"
+	links := map[string]string{"192.0.2.5": "eth0", "198.51.100.5": "eth1", "198.51.100.6": "eth1"}
+	on := func(link string) (map[string]string, error) {
+		out := maps.Clone(links)
+		maps.DeleteFunc(out, func(_, at string) bool { return link != "" && at != link })
+		return out, nil
+	}
+	for name, tt := range map[string]struct{ found, vip, want string }{
+		"it was chosen":                  {"", "", lost},
+		"the interface is gone":          {"eth9", "", lost},
+		"another at the same interface":  {"eth0", "", "192.0.2.5"},
+		"several at the interface":       {"eth1", "", lost},
+		"one is the virtual address":     {"eth1", "198.51.100.5", "198.51.100.6"},
+		"only the virtual address is it": {"eth0", "192.0.2.5", lost},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := movable(t, lost)
+			c.VIP = tt.vip
+			if tt.found != "" {
+				if err := os.WriteFile(c.dir(foundFile), []byte(tt.found), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			err := c.move(on)
+			if c.Advertise != tt.want {
+				t.Errorf("at %s, %v; want %s", c.Advertise, err, tt.want)
+			}
+			var e *model.Error
+			if stays := tt.want == lost; stays != (errors.As(err, &e) && strings.Contains(e.Fix, "appliance set --advertise")) {
+				t.Errorf("stays %v, and says %v", stays, err)
+			}
+			if stored, err := Load(c.Data, c.Run); err != nil || stored.Advertise != tt.want {
+				t.Errorf("stored: %s, %v", stored.Advertise, err)
+			}
+		})
+	}
+}
+
+func TestGone(t *testing.T) {
+	all, err := addresses("")
 	if err != nil {
-		t.Skip("this machine has not exactly one address:", err)
-	}
-	lost := "192.0.2.77" // of a network for documentation
-	if !gone(lost) || gone(addr) || gone("127.0.0.1") {
-		t.Skip("this machine lets anybody bind any address")
-	}
-	c := movable(t, lost)
-	var e *model.Error
-	if err := c.follow(); !errors.As(err, &e) || !strings.Contains(e.Fix, "appliance set --advertise") {
-		t.Errorf("chosen address: %v", err)
-	}
-	if err := os.WriteFile(c.dir(foundFile), []byte("no-such-link"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.follow(); err == nil {
-		t.Error("followed to another interface")
+	for _, addr := range append(names(all), "127.0.0.1", "127.1.2.3") {
+		if gone(addr) {
+			t.Errorf("%s is an address of this machine", addr)
+		}
 	}
-	if err := os.WriteFile(c.dir(foundFile), []byte(link), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.follow(); err != nil || c.Advertise != addr {
-		t.Fatalf("at %s, %v; want %s", c.Advertise, err, addr)
-	}
-	if again, err := Load(c.Data, c.Run); err != nil || again.Advertise != addr {
-		t.Errorf("stored: %s, %v", again.Advertise, err)
-	}
-	c.VIP, c.Advertise = addr, lost
-	if err := c.follow(); err == nil {
-		t.Error("took the virtual address for its own")
+	for _, addr := range []string{"192.0.2.77", "", "no address"} { // the first is of a network for documentation
+		if !gone(addr) {
+			t.Errorf("%q is none of this machine", addr)
+		}
 	}
 }
 
