@@ -16,7 +16,7 @@ ROOT     := $(if $(filter-out 0,$(shell id -u)),sudo)
 export GOFLAGS := -tags=$(TAGS)
 
 BUILD_DEPS := gcc libc6-dev libseccomp-dev pkg-config
-TEST_DEPS  := docker.io ruby nftables iproute2 keepalived
+TEST_DEPS  := git docker.io ruby nftables iproute2 keepalived
 
 .PHONY: help deps test-deps build build-skewed test e2e upgrade-test vet fmt lint fuzz sim chaos chaos-long bench demo demo-down clean
 .DEFAULT_GOAL := help

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"appliance/node/needs"
+
 	"github.com/vishvananda/netns"
 )
 
@@ -23,9 +25,7 @@ func TestDeadNodeCostsNoGet(t *testing.T) {
 		deadNode(t, far)
 		return
 	}
-	if os.Geteuid() != 0 {
-		t.Skip("needs root for network namespaces")
-	}
+	needs.Root(t)
 	near, far := fmt.Sprintf("lb%d-near", os.Getpid()), fmt.Sprintf("lb%d-far", os.Getpid())
 	for _, ns := range []string{near, far} {
 		ip(t, "netns add "+ns)

@@ -8,14 +8,14 @@ import (
 	"testing"
 	"time"
 
+	"appliance/node/needs"
+
 	"appliance/node/model"
 	"appliance/node/pki"
 )
 
 func machine(t *testing.T) Config {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, as appliance init does")
-	}
+	needs.Root(t)
 	return Config{Name: "mm1", Advertise: "192.0.2.1", VIP: "192.0.2.100", Data: filepath.Join(t.TempDir(), "data"), Run: t.TempDir(), Ingress: true}
 }
 

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"appliance/node/needs"
 )
 
 // identityOf reads all small files of a master as its start does.
@@ -45,9 +47,7 @@ func identityOf(data string) (string, error) {
 }
 
 func TestDamageOfSmallFilesIsFoundOrRepaired(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("init wants root")
-	}
+	needs.Root(t)
 	dir := filepath.Join(t.TempDir(), "data")
 	if _, err := Init(Config{Name: "m1", Advertise: "127.0.0.1", Data: dir}, InitOptions{Cluster: "c", TokenTTL: time.Hour}); err != nil {
 		t.Fatal(err)

@@ -5,13 +5,13 @@ import (
 	"path/filepath"
 	"testing"
 
+	"appliance/node/needs"
+
 	"golang.org/x/sys/unix"
 )
 
 func TestLeaveTakesMountsOffBeforeItRemoves(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("mounting needs root")
-	}
+	needs.Root(t)
 	shared, data := t.TempDir(), t.TempDir()
 	precious := filepath.Join(shared, "notes.db")
 	at := filepath.Join(data, "mounts", "a volume")

@@ -11,29 +11,17 @@ import (
 	"testing"
 	"time"
 
+	"appliance/node/needs"
+
 	"appliance/raft"
 	"appliance/raft/rafttest"
 )
-
-// full mounts a small file system for a member.
-func full(t *testing.T, size string) string {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root to mount a small file system")
-	}
-	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
-		t.Skip("cannot mount:", err)
-	}
-	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
-	return dir
-}
 
 func TestFullDiskIsAClearErrorAndHeals(t *testing.T) {
 	t.Parallel()
 	c := rafttest.New(t, 1)
 	m := c.Members[0]
-	m.Dir = full(t, "150m")
+	m.Dir = needs.Disk(t, "150m")
 	c.Up()
 	line := strings.Repeat("x", 1<<20-64)
 	ballast := filepath.Join(m.Dir, "ballast")

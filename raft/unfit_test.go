@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"appliance/node/needs"
+
 	"appliance/raft"
 	"appliance/raft/rafttest"
 )
@@ -94,7 +96,7 @@ func TestFullDiskMovesTheLeader(t *testing.T) {
 	t.Parallel()
 	c := rafttest.New(t, 3)
 	for _, m := range c.Members {
-		m.Dir = full(t, "150m")
+		m.Dir = needs.Disk(t, "150m")
 	}
 	c.Up()
 	old := c.Leader()

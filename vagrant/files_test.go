@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"appliance/node/needs"
 )
 
 // recorded is what testdata/record.rb prints of one machine.
@@ -33,10 +35,7 @@ type call struct {
 }
 
 func TestVagrantfile(t *testing.T) {
-	ruby, err := exec.LookPath("ruby")
-	if err != nil {
-		t.Skip("no ruby here")
-	}
+	ruby := needs.Tool(t, "ruby", "ruby")
 	if out, err := exec.Command(ruby, "-c", "Vagrantfile").CombinedOutput(); err != nil {
 		t.Fatalf("syntax: %s", out)
 	}

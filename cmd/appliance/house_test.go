@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"appliance/node/needs"
 )
 
 // The rules of the house, as tests. A rule that has to give way is changed
@@ -253,12 +255,12 @@ func TestEveryPackageHasAComment(t *testing.T) {
 	}
 }
 
-// tracked lists the files of the repository, or skips without git.
+// tracked lists the files of the repository, which needs a git work tree.
 func tracked(t *testing.T) []string {
 	t.Helper()
-	out, err := exec.Command("git", "-C", root, "ls-files", "-z").Output()
+	out, err := exec.Command(needs.Tool(t, "git", "git"), "-C", root, "ls-files", "-z").Output()
 	if err != nil {
-		t.Skip("no git work tree: ", err)
+		needs.Missing(t, "no git work tree: %v", err)
 	}
 	return strings.Split(strings.TrimRight(string(out), "\x00"), "\x00")
 }

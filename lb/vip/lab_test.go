@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"appliance/node/needs"
+
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -175,9 +177,7 @@ var labs int
 
 func newLink(t *testing.T, names ...string) *link {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root for network namespaces")
-	}
+	needs.Root(t)
 	labs++
 	prefix := fmt.Sprintf("vip%d-%d-", os.Getpid(), labs)
 	l := &link{t: t, hub: prefix + "hub", hosts: map[string]*host{}}

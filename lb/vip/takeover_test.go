@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"appliance/node/needs"
 )
 
 const (
@@ -150,18 +152,12 @@ func TestLeaseFencesAcrossACutLink(t *testing.T) {
 // Nodes of ours and Debian's keepalived elect one holder together, and hear
 // each other's departure.
 func TestInteropKeepalived(t *testing.T) {
-	bin, err := exec.LookPath("keepalived")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("keepalived is not installed: apt-get install keepalived")
-		}
-		t.Skip("keepalived is not installed")
-	}
+	bin := needs.Tool(t, "keepalived", "keepalived")
 	l := newLink(t, "a", "b", "client")
 	a, b := l.hosts["a"], l.hosts["b"]
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "keepalived.conf")
-	err = os.WriteFile(conf, []byte(`global_defs {
+	err := os.WriteFile(conf, []byte(`global_defs {
   vrrp_version 3
   vrrp_garp_master_refresh 1
 }

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"appliance/node/needs"
+
 	"appliance/nfs/server"
 )
 
@@ -63,12 +65,8 @@ type volume struct {
 
 func newVolume(t testing.TB) *volume {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("mounting needs root")
-	}
-	if _, err := os.Stat("/dev/fuse"); err != nil {
-		t.Skip("no /dev/fuse")
-	}
+	needs.Root(t)
+	needs.Device(t, "/dev/fuse")
 	v := &volume{t: t, dir: t.TempDir()}
 	v.start()
 	t.Cleanup(func() { v.kill() })

@@ -10,9 +10,10 @@ import (
 	"syscall"
 	"testing"
 
+	"appliance/node/needs"
+
 	"appliance/nfs/proto"
 
-	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 )
 
@@ -353,14 +354,7 @@ func TestUnlinkedStaysWhilePinned(t *testing.T) {
 }
 
 func TestFullDiskChangesNothing(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("mounting a small file system needs root")
-	}
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=16m"); err != nil {
-		t.Skip(err)
-	}
-	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	dir := needs.Disk(t, "16m")
 	v := open(t, dir, Options{Reserve: 4 << 20})
 	ino := create(t, v, "f")
 	block := bytes.Repeat([]byte("x"), 256<<10)

@@ -10,26 +10,13 @@ import (
 	"strings"
 	"testing"
 
+	"appliance/node/needs"
+
 	"appliance/node/model"
 	"appliance/node/runtime"
 
 	"golang.org/x/sys/unix"
 )
-
-// secretDir is a directory that counts as memory, or skips the test.
-func secretDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "secrets")
-	if err != nil {
-		t.Skip("no /dev/shm")
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil || st.Type != unix.TMPFS_MAGIC || os.Geteuid() != 0 {
-		t.Skip("/dev/shm is not in memory, or not root")
-	}
-	return dir
-}
 
 func TestSecretsAreLaidOutInMemory(t *testing.T) {
 	for _, tc := range []struct {
@@ -38,7 +25,7 @@ func TestSecretsAreLaidOutInMemory(t *testing.T) {
 		uid        uint32
 	}{{"no user", "", 0o444, 0}, {"number", "1234:5", 0o400, 1234}, {"name", "app", 0o444, 0}} {
 		t.Run(tc.name, func(t *testing.T) {
-			cfg := Config{SecretDir: secretDir(t), Secrets: func(context.Context, string) (map[string][]byte, error) {
+			cfg := Config{SecretDir: needs.Disk(t, "1m"), Secrets: func(context.Context, string) (map[string][]byte, error) {
 				return map[string][]byte{"db": []byte("s3cret"), "tls": []byte("a\nb")}, nil
 			}}
 			spec := model.AppSpec{User: tc.user, Secrets: map[string]string{"DB": "db", "TLS": "tls"}}
@@ -100,7 +87,7 @@ func TestSecretsThatAreNotThereAreNotTriedAgain(t *testing.T) {
 // The wrapper is this test binary under the wrapper's name, in a mount
 // namespace where /run/secrets is what a container would see.
 func TestWrapperBecomesTheApp(t *testing.T) {
-	dir := secretDir(t)
+	dir := needs.Disk(t, "1m")
 	if err := os.WriteFile(filepath.Join(dir, ".env"), []byte("DB=two\nlines\x00OTHER=x=y\x00"), 0o444); err != nil {
 		t.Fatal(err)
 	}

@@ -17,15 +17,15 @@ import (
 	"testing"
 	"time"
 
+	"appliance/node/needs"
+
 	"appliance/vagrant"
 )
 
 // testCluster is the real description on a network of this process's own.
 func testCluster(t *testing.T) (vagrant.Cluster, Options) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("the lab needs root")
-	}
+	needs.Root(t)
 	c, err := vagrant.Load()
 	if err != nil {
 		t.Fatal(err)
@@ -439,9 +439,7 @@ func partitions(t *testing.T, l *Lab) {
 }
 
 func container(t *testing.T, l *Lab, o Options) {
-	if _, err := exec.LookPath("runc"); err != nil {
-		t.Skip("no runc here")
-	}
+	needs.Tool(t, "runc", "docker.io")
 	const script = `set -e; mkdir -p /var/lib/appliance/c/rootfs; cd /var/lib/appliance/c
 cp -L --parents /bin/cat $(ldd /bin/cat | grep -o '/[^ ]*') rootfs
 runc spec; sed -i 's/"terminal": true/"terminal": false/; s/"sh"/"cat","\/proc\/1\/cgroup"/' config.json

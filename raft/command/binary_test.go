@@ -51,15 +51,12 @@ func fill(v reflect.Value, depth int) {
 // new one that the binary form forgets fails here.
 func TestBothFormsSayTheSame(t *testing.T) {
 	for _, c := range all {
+		one := reflect.New(reflect.TypeOf(c).Elem()).Interface().(Command)
+		fill(reflect.ValueOf(one).Elem(), 0)
+		if _, audited := one.(*Audited); audited || understood(one) != nil { // made for a newer level
+			continue
+		}
 		t.Run(name(c), func(t *testing.T) {
-			one := reflect.New(reflect.TypeOf(c).Elem()).Interface().(Command)
-			if _, audited := one.(*Audited); audited {
-				return
-			}
-			fill(reflect.ValueOf(one).Elem(), 0)
-			if err := understood(one); err != nil {
-				t.Skip("made for a newer level")
-			}
 			by := Audited{Inner: one}
 			fill(reflect.ValueOf(&by.Actor).Elem(), 0)
 			fill(reflect.ValueOf(&by.At).Elem(), 0)

@@ -15,9 +15,9 @@ import (
 	"testing/iotest"
 	"time"
 
-	"appliance/registry/ref"
+	"appliance/node/needs"
 
-	"golang.org/x/sys/unix"
+	"appliance/registry/ref"
 )
 
 func newStore(t testing.TB, o Options) *Store {
@@ -236,11 +236,7 @@ func TestTouchRestartsGraceAndKeepsTrust(t *testing.T) {
 }
 
 func TestFullDisk(t *testing.T) {
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
-		t.Skip("mounting a tmpfs needs root:", err)
-	}
-	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	dir := needs.Disk(t, "8m")
 	for name, reserve := range map[string]int64{"watermark": 2 << 20, "kernel's own ENOSPC": -1 << 40} {
 		t.Run(name, func(t *testing.T) {
 			s, err := New(dir, Options{Reserve: func(Space) int64 { return reserve }})

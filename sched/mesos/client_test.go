@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"appliance/node/needs"
+
 	"appliance/node/model"
 	"appliance/raft/state"
 	"appliance/sched"
@@ -20,9 +22,7 @@ import (
 // its own module.
 func mesosGo(t *testing.T, programs ...string) string {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("builds a foreign client")
-	}
+	needs.Time(t, "builds a foreign client")
 	dir := t.TempDir()
 	args := []string{"build", "-o", dir + string(filepath.Separator)}
 	for _, p := range programs {

@@ -7,13 +7,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"appliance/node/needs"
 )
 
 func lying(t testing.TB) (point, address string) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("mounting needs root")
-	}
+	needs.Root(t)
+	needs.Device(t, "/dev/fuse")
 	root, point := t.TempDir(), t.TempDir()
 	address = "@lyingfs-" + filepath.Base(filepath.Dir(point)) + t.Name()
 	ready, done := make(chan struct{}), make(chan error, 1)

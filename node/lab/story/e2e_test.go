@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"appliance/node/needs"
+
 	"appliance/node/lab"
 	"appliance/vagrant"
 )
@@ -20,12 +22,7 @@ import (
 // own, and adds what a demo does not show: bad input, a lost majority, and
 // processes killed at any moment while writes are acknowledged.
 func TestEndToEnd(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("the end-to-end test needs root, and CI must not skip it")
-		}
-		t.Skip("the lab needs root")
-	}
+	needs.Root(t)
 	s := newStory(t)
 	steps := s.Steps()
 	step := func(name string, run func(ctx context.Context) error) {

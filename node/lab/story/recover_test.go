@@ -9,17 +9,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"appliance/node/needs"
 )
 
 // TestRecovery damages a master and renews it, then loses two masters, goes on from the third, and lets
 // the lost ones come back.
 func TestRecovery(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("the test of recovery needs root, and CI must not skip it")
-		}
-		t.Skip("the lab needs root")
-	}
+	needs.Root(t)
 	r := recovery{&upgrades{Story: newStory(t)}}
 	if err := r.Steps()[0].Run(t.Context()); err != nil { // machines
 		r.explain(t)

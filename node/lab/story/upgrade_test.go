@@ -6,13 +6,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"appliance/node/needs"
 
 	"appliance/node/api"
 )
@@ -21,12 +22,7 @@ import (
 // forward again for good. The next binary is this one with a higher protocol level, one more command and one more
 // table (build tag nextlevel).
 func TestRollingUpgrade(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("the test of upgrades needs root, and CI must not skip it")
-		}
-		t.Skip("the lab needs root")
-	}
+	needs.Root(t)
 	s := newStory(t)
 	u := &upgrades{Story: s, next: filepath.Join(filepath.Dir(s.o.Dir), "appliance-next")}
 	programTagged(t, "NEXT_BINARY", "appliance", u.next, "nextlevel")

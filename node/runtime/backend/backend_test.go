@@ -20,9 +20,10 @@ func TestMain(m *testing.M) {
 }
 
 func config(t *testing.T) Config {
+	runtimetest.NeedsRoot(t)
 	run, err := os.MkdirTemp("/run", "b")
 	if err != nil {
-		t.Skip("needs root: /run is not writable")
+		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(run) })
 	return Config{Node: runtimetest.CgroupPrefix + filepath.Base(run), Data: runtimetest.Dir(t), Run: run,

@@ -23,11 +23,11 @@ func crashSpec(id, logs string, args ...string) runtime.ContainerSpec {
 		Resources: runtime.Resources{MemoryBytes: 64 << 20}}
 }
 
-// TestAgent is the victim: it starts containers and waits for its end.
-func TestAgent(t *testing.T) {
+// victim starts containers and waits for its end.
+func victim(t *testing.T, conf string) {
 	var cfg Config
-	if json.Unmarshal([]byte(os.Getenv(agentEnv)), &cfg) != nil {
-		t.Skip("runs inside TestCrash")
+	if err := json.Unmarshal([]byte(conf), &cfg); err != nil {
+		t.Fatal(err)
 	}
 	rt, err := Open(t.Context(), cfg)
 	if err != nil {
@@ -59,7 +59,7 @@ func startAgent(t *testing.T, cfg Config) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	agent := exec.Command("/proc/self/exe", "-test.run", "^TestAgent$", "-test.v")
+	agent := exec.Command("/proc/self/exe", "-test.run", "^TestCrash$", "-test.v")
 	agent.Env = append(os.Environ(), agentEnv+"="+string(conf))
 	out, err := agent.StdoutPipe()
 	if err != nil {
@@ -82,6 +82,10 @@ func startAgent(t *testing.T, cfg Config) *exec.Cmd {
 // TestCrash kills an agent with SIGKILL, lets a container end meanwhile, and
 // starts another agent over what is left.
 func TestCrash(t *testing.T) {
+	if conf := os.Getenv(agentEnv); conf != "" {
+		victim(t, conf)
+		return
+	}
 	cfg := testConfig(t)
 	agent := startAgent(t, cfg)
 	if err := agent.Process.Kill(); err != nil {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"appliance/node/needs"
+
 	"appliance/node/runtime"
 	"appliance/node/runtime/runtimetest"
 )
@@ -17,13 +19,7 @@ import (
 // external starts a containerd of the distribution, with private state.
 func external(t *testing.T) Config {
 	cfg := testConfig(t)
-	bin, err := exec.LookPath("containerd")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("containerd is missing: apt-get install docker.io")
-		}
-		t.Skip("containerd is missing: apt-get install docker.io")
-	}
+	bin := needs.Tool(t, "containerd", "docker.io")
 	dir, err := os.MkdirTemp("/run", "x")
 	if err != nil {
 		t.Fatal(err)

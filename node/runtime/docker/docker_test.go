@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"appliance/node/needs"
+
 	"go.uber.org/goleak"
 
 	"appliance/node/runtime"
@@ -22,13 +24,7 @@ func TestMain(m *testing.M) { os.Exit(runtimetest.Isolate(m)) }
 // engine starts a Docker engine of its own, with private state.
 func engine(t *testing.T) Config {
 	runtimetest.NeedsRoot(t)
-	dockerd, err := exec.LookPath("dockerd")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("dockerd is missing: apt-get install docker.io")
-		}
-		t.Skip("dockerd is missing: apt-get install docker.io")
-	}
+	dockerd := needs.Tool(t, "dockerd", "docker.io")
 	run, err := os.MkdirTemp("/run", "d")
 	if err != nil {
 		t.Fatal(err)

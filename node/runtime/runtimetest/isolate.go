@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 
+	"appliance/node/needs"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -91,11 +93,11 @@ func prepareInside() error {
 	return err
 }
 
-// NeedsRoot skips a test that Isolate could not isolate.
+// NeedsRoot ends a test that Isolate could not isolate.
 func NeedsRoot(t testing.TB) {
 	t.Helper()
 	if os.Getenv(isolatedEnv) == "" {
-		t.Skip("needs root: real containers are tested as root only")
+		needs.Missing(t, "needs root: real containers are tested as root only")
 	}
 }
 
