@@ -1,6 +1,9 @@
 package doctor
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // clearFor is how long a finding must be absent before it is over: shorter
 // pauses are the same trouble.
@@ -46,9 +49,10 @@ func (b *Board) Was(c Code) Severity {
 	return worst
 }
 
-// Update takes what the checks found now and returns what has changed.
+// Update takes what the checks found now and returns what has changed: first
+// of what was found, in that order, then what is over, the worst first.
 func (b *Board) Update(now time.Time, found []Finding) []Change {
-	var out []Change
+	var out, over []Change
 	for _, f := range found {
 		k := key{f.Code, f.Node, f.Subject}
 		e := b.entries[k]
@@ -73,10 +77,11 @@ func (b *Board) Update(now time.Time, found []Finding) []Change {
 			delete(b.entries, k)
 		case absent >= clearFor:
 			delete(b.entries, k)
-			out = append(out, Change{e.Finding, e.Severity, true})
+			over = append(over, Change{e.Finding, e.Severity, true})
 		}
 	}
-	return out
+	slices.SortFunc(over, func(a, b Change) int { return worstFirst(a.Finding, b.Finding) })
+	return append(out, over...)
 }
 
 // update takes a finding that is there now.

@@ -81,8 +81,10 @@ func (r Report) Bad() bool {
 
 // Sort puts the worst first, then by node and code.
 func Sort(list []Finding) {
-	slices.SortStableFunc(list, func(a, b Finding) int {
-		return cmp.Or(cmp.Compare(b.Severity.rank(), a.Severity.rank()), cmp.Compare(a.Node, b.Node),
-			cmp.Compare(a.Code, b.Code), cmp.Compare(a.Subject, b.Subject))
-	})
+	slices.SortStableFunc(list, worstFirst)
+}
+
+func worstFirst(a, b Finding) int {
+	return cmp.Or(cmp.Compare(b.Severity.rank(), a.Severity.rank()), cmp.Compare(a.Node, b.Node),
+		cmp.Compare(a.Code, b.Code), cmp.Compare(a.Subject, b.Subject))
 }
