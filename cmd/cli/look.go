@@ -47,7 +47,9 @@ func (a *app) statusCmd() *cobra.Command {
 }
 
 func (a *app) nodesCmd() *cobra.Command {
-	return look(a, "nodes", "List the machines", at("/nodes"), printNodes)
+	cmd := look(a, "nodes", "List the machines", at("/nodes"), printNodes)
+	cmd.AddCommand(a.nodesRemoveCmd())
+	return cmd
 }
 
 func printNodes(p *ui.Printer, nodes []api.NodeView) {

@@ -51,6 +51,9 @@ func (s *Server) removeNode(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if err := s.mayRemove(n, r.URL.Query().Get("accept-risk")); err != nil {
+		return err
+	}
 	return s.done(w, r, &command.RemoveNode{Node: n.ID, At: time.Now().UTC()})
 }
 

@@ -190,7 +190,7 @@ func checkNodes(s *Sample, _ Was) []Finding {
 			continue
 		}
 		f := Finding{Code: SilentNode, Severity: Warning, Subject: n.Name, hold: silentHold, Since: n.Since, What: n.Name + " is silent",
-			Why: "it is down, or cut off; its apps move to other nodes when the cluster gives it up", Fix: "look at the machine; if it is gone for ever, join another of that name in its place"}
+			Why: "it is down, or cut off; its apps move to other nodes when the cluster gives it up", Fix: "look at the machine; if it is gone for ever, join another of that name in its place, or forget it: appliance nodes rm " + n.Name}
 		if n.Down {
 			f.Severity, f.What = Error, n.Name+" is down"
 			f.Why = "the cluster has given it up; its apps run elsewhere if they fit"
