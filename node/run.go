@@ -105,6 +105,7 @@ func Run(ctx context.Context, cfg Config, version, level string) error {
 		cancel()
 		return err
 	}
+	noteStop(cfg.Run, nil, time.Now()) // that was before
 	log.Info("node starts", "id", cfg.ID, "role", cfg.Role, "address", cfg.Advertise, "version", version)
 	group, ctx := errgroup.WithContext(ctx)
 	for _, p := range n.parts {

@@ -21,7 +21,7 @@ const (
 // It also returns, with an error, if a disk that hangs keeps the node from
 // starting or stopping; the process must end then.
 func Start(ctx context.Context, data, run, version, level string) error {
-	return ended(ctx, stopGrace, func() error {
+	err := ended(ctx, stopGrace, func() error {
 		c, err := Load(data, run)
 		if err != nil {
 			return err
@@ -31,6 +31,8 @@ func Start(ctx context.Context, data, run, version, level string) error {
 		}
 		return Run(ctx, c, version, level)
 	})
+	noteStop(run, err, time.Now())
+	return err
 }
 
 // ended runs fn and returns its error, or soon after ctx has ended, that it

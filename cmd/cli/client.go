@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,10 +11,13 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
 
+	"appliance/cmd/cli/ui"
+	"appliance/node"
 	"appliance/node/api"
 	"appliance/node/model"
 )
@@ -131,6 +135,10 @@ func (c *Client) unreachable(err error) error {
 		return err
 	case errors.Is(err, os.ErrPermission):
 		return model.Errorf(model.CodeDenied, "this node's API may only be used by root").Try("run it with sudo, or use --address with a token")
+	case c.failed() != nil:
+		last := c.failed()
+		return model.Errorf(model.CodeUnavailable, "the node on %s does not run", cmp.Or(c.lab, "this machine")).
+			Because("it ended %s ago: %s", ui.Since(last.At), last.Error.What+after(": ", last.Error.Why)).Try("%s", last.Error.Fix)
 	case c.lab != "" && (errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)):
 		return model.Errorf(model.CodeUnavailable, "no node runs on %s of the lab", c.lab).Because("%v", err).
 			Try("see: appliance lab status; or start the lab with: appliance lab up")
@@ -140,6 +148,21 @@ func (c *Client) unreachable(err error) error {
 	}
 	return model.Errorf(model.CodeUnavailable, "the node at %s does not answer", c.addr).Because("%v", err).
 		Try("see whether appliance runs there, or use another node with --address")
+}
+
+// failed is why a node of this machine that should answer has ended, nil if it did not fail.
+func (c *Client) failed() *node.LastStop {
+	if path, local := strings.CutPrefix(c.addr, "unix://"); local {
+		return node.ReadLastStop(filepath.Dir(path))
+	}
+	return nil
+}
+
+func after(prefix, s string) string {
+	if s == "" {
+		return ""
+	}
+	return prefix + s
 }
 
 // progress streams a deployment's progress lines to fn until it is done. A
