@@ -56,6 +56,9 @@ var chaosVerbs = []chaosVerb{
 	{fault.Clock, "TARGET...", "Set the service's clock wrong (needs the test build: make build-skewed)", "clock mm1 --offset=-2m", func(cmd *cobra.Command, s *chaos.Spec) {
 		cmd.Flags().DurationVar(&s.Offset, "offset", 0, "how far it is ahead")
 	}},
+	{fault.Address, "TARGET...", "Give machines other addresses, as a DHCP server may; at the deadline they have their own again", "readdress ms1 --to 192.168.56.77", func(cmd *cobra.Command, s *chaos.Spec) {
+		cmd.Flags().StringVar(&s.To, "to", "", "the new address of a single machine (default: a free one)")
+	}},
 }
 
 func (a *app) faultCmd(v chaosVerb) *cobra.Command {

@@ -303,6 +303,9 @@ func (g *Gossip) put(n *memberlist.Node, alive bool) {
 		m.Since = old.Since
 	}
 	g.members[m.ID] = m
+	if !alive && g.conflict.id == m.ID {
+		g.conflict = conflict{} // it was the old self of a node that has moved; two that live keep each other alive
+	}
 	close(g.changed)
 	g.changed = make(chan struct{})
 	if !met || old.Alive != alive {

@@ -2,11 +2,13 @@ package lab
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+
+	"appliance/node/lab/fault"
 )
 
 // Readdress gives a machine another address: the old one is taken from its
@@ -27,9 +29,18 @@ func (l *Lab) Readdress(machine string, addr netip.Addr) error {
 				return fmt.Errorf("address %s: %s has it: choose a free one of %s", addr, other.Name, s.Cluster.Network)
 			}
 		}
+		list, err := fault.List(l.faults(machine))
+		if err != nil {
+			return err
+		}
+		if ms.Process.alive() && slices.ContainsFunc(list, func(f fault.Fault) bool { return f.Kind == fault.Address }) {
+			return fmt.Errorf("%s has another address for a while: 'appliance chaos heal' ends that", machine)
+		}
 		if ms.Process.alive() {
 			old := netip.PrefixFrom(m.Address, s.Cluster.Network.Bits())
-			if err := readdress(ms.Process, old, netip.PrefixFrom(addr, old.Bits()), s.Cluster.Host); err != nil {
+			move := fault.Move{From: old, To: netip.PrefixFrom(addr, old.Bits()), Router: s.Cluster.Host}
+			err := inNamespace(ms.Process, func(h *netlink.Handle, _ netns.NsHandle) error { return move.Make(h, machineEth) })
+			if err != nil {
 				return err
 			}
 		}
@@ -43,35 +54,8 @@ func (l *Lab) Readdress(machine string, addr netip.Addr) error {
 	})
 }
 
-func readdress(p process, old, now netip.Prefix, router netip.Addr) error {
-	return inNamespace(p, func(h *netlink.Handle, _ netns.NsHandle) error {
-		link, err := h.LinkByName(machineEth)
-		if err != nil {
-			return fmt.Errorf("link %s: %w", machineEth, err)
-		}
-		had, err := h.AddrList(link, netlink.FAMILY_V4)
-		if err != nil {
-			return err
-		}
-		for _, a := range had {
-			if a.IP.Equal(old.Addr().AsSlice()) {
-				if err := h.AddrDel(link, &a); err != nil {
-					return fmt.Errorf("take address %s from %s: %w", old, machineEth, err)
-				}
-			}
-		}
-		if err := address(h, machineEth, now); err != nil {
-			return err
-		}
-		if err := h.RouteReplace(&netlink.Route{Gw: net.IP(router.AsSlice())}); err != nil {
-			return fmt.Errorf("default route: %w", err)
-		}
-		return nil
-	})
-}
-
 func readdressVerb() Verb {
-	return change("readdress", "MACHINE ADDRESS", "Give a machine another address; its node is told with 'appliance set'", 2, 2, nil,
+	return change("readdress", "MACHINE ADDRESS", "Give a machine another address; its node follows, or is told with 'appliance set'", 2, 2, nil,
 		func(l *Lab, args []string) (Done, error) {
 			addr, err := netip.ParseAddr(args[1])
 			if err != nil {

@@ -33,7 +33,8 @@ type tokens struct {
 
 // Bootstrap makes a cluster of the machines as an operator would: init on the
 // first master, join with the printed token on the others, and the service
-// started on each. Machines that are members already are only started.
+// started on each. The nodes find their addresses, so that they follow when a
+// machine gets another one. Machines that are members already are only started.
 // Progress gets each machine's name when it is through; it may be nil.
 func (l *Lab) Bootstrap(ctx context.Context, progress func(machine string)) error {
 	s, err := l.state()
@@ -80,7 +81,7 @@ func (l *Lab) found(ctx context.Context, s *state, m vagrant.Machine) (tokens, e
 	if s.Machines[m.Name].Member {
 		return l.moreTokens(ctx, s, m)
 	}
-	args := []string{"init", "--cluster", s.Cluster.Name, "--name", m.Name, "--advertise", m.Address.String(), "--no-start", "--json"}
+	args := []string{"init", "--cluster", s.Cluster.Name, "--name", m.Name, "--no-start", "--json"}
 	if s.Cluster.VIP.IsValid() {
 		args = append(args, "--vip", s.Cluster.VIP.String())
 	}
@@ -130,7 +131,7 @@ func (l *Lab) joinMachine(ctx context.Context, s *state, m, first vagrant.Machin
 	if m.Role == vagrant.RoleMaster {
 		token = t.Join.Master
 	}
-	args := []string{"join", "--name", m.Name, "--advertise", m.Address.String(), "--role", m.Role, "--token", token, "--no-start"}
+	args := []string{"join", "--name", m.Name, "--role", m.Role, "--token", token, "--no-start"}
 	for _, k := range slices.Sorted(maps.Keys(m.Attributes)) {
 		args = append(args, "--attribute", k+"="+m.Attributes[k])
 	}

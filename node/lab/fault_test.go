@@ -2,6 +2,8 @@ package lab
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -175,6 +177,52 @@ func TestFaults(t *testing.T) {
 		}
 		over(t)
 	})
+	t.Run("another address is taken back", func(t *testing.T) {
+		s, err := l.state()
+		if err != nil {
+			t.Fatal(err)
+		}
+		own, _ := s.Cluster.Machine("ms1")
+		bits := s.Cluster.Network.Bits()
+		other := s.Cluster.Host
+		for range 60 { // nobody is that far from the host
+			other = other.Next()
+		}
+		move := fault.Fault{Kind: fault.Address, Move: &fault.Move{From: netip.PrefixFrom(own.Address, bits), To: netip.PrefixFrom(other, bits), Router: s.Cluster.Host}}
+		has := func(want string) error {
+			if got, err := l.Addresses("ms1"); err != nil || !slices.Equal(got, []string{want}) {
+				return fmt.Errorf("the addresses are %v, %v; want %s", got, err, want)
+			}
+			return nil
+		}
+		begin(t, move, 2*time.Second)
+		if err := has(other.String()); err != nil {
+			t.Error(err)
+		}
+		if err := l.Readdress("ms1", other.Next()); err == nil {
+			t.Error("it got a third address for good")
+		}
+		over(t)
+		eventually(t, "its own address", func() error { return has(own.Address.String()) })
+		eventually(t, "ms1", reachable)
+
+		begin(t, move, time.Minute)
+		list, err := l.Faults("ms1")
+		if err != nil || len(list) != 1 {
+			t.Fatalf("%v, %v", list, err)
+		}
+		if _, err := sh("ms1", fmt.Sprintf("kill -9 %d", list[0].Keeper)); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "its own address without the keeper", func() error { return has(own.Address.String()) })
+
+		begin(t, move, time.Minute)
+		if err := l.PowerOffFor(ctx, "ms1", time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "its own address after a loss of power", func() error { return has(own.Address.String()) })
+		eventually(t, "ms1", reachable)
+	})
 	t.Run("power comes back", func(t *testing.T) {
 		if err := l.PowerOffFor(ctx, "ms1", time.Now().Add(2*time.Second)); err != nil {
 			t.Fatal(err)
@@ -185,7 +233,7 @@ func TestFaults(t *testing.T) {
 		eventually(t, "ms1", reachable)
 	})
 	t.Run("bad input changes nothing", func(t *testing.T) {
-		for _, f := range []fault.Fault{{Kind: "meteor"}, {Kind: fault.Loss, Percent: 200}, {Kind: fault.Cut, In: []string{"mm3"}}, {Kind: fault.SlowDisk}} {
+		for _, f := range []fault.Fault{{Kind: "meteor"}, {Kind: fault.Loss, Percent: 200}, {Kind: fault.Cut, In: []string{"mm3"}}, {Kind: fault.SlowDisk}, {Kind: fault.Address}} {
 			f.ID, f.Length = fault.NewID(), time.Minute
 			if err := l.Begin(ctx, "ms1", f); err == nil {
 				t.Errorf("%+v was accepted", f)

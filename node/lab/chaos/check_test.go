@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -16,6 +18,7 @@ import (
 	"appliance/node/api"
 	"appliance/node/lab/fault"
 	"appliance/node/model"
+	"appliance/vagrant"
 )
 
 // liar is a store of keys that forgets, or answers with what was.
@@ -114,6 +117,25 @@ func TestLostWritesAreFound(t *testing.T) {
 				t.Errorf("lost %v, want %v; %d acknowledged", lost, tt.lost, d.acknowledged())
 			}
 		})
+	}
+}
+
+func TestFreeAddress(t *testing.T) {
+	network := vagrant.Cluster{Network: netip.MustParsePrefix("192.0.2.0/29")} // .1 to .6
+	taken := map[netip.Addr]bool{}
+	for _, a := range []string{"192.0.2.1", "192.0.2.2", "192.0.2.4", "192.0.2.5"} {
+		taken[netip.MustParseAddr(a)] = true
+	}
+	c := &Control{rand: rand.New(rand.NewPCG(1, 1))}
+	for wanted, ok := range map[string]bool{"": true, "192.0.2.3": true, "192.0.2.2": false, "192.0.2.0": false, "192.0.2.7": false, "192.0.2.9": false, "x": false} {
+		got, err := c.free(network, taken, wanted)
+		if (err == nil) != ok || ok && (taken[got] || wanted != "" && got.String() != wanted) {
+			t.Errorf("wanted %q: got %s, %v", wanted, got, err)
+		}
+	}
+	taken[netip.MustParseAddr("192.0.2.3")], taken[netip.MustParseAddr("192.0.2.6")] = true, true
+	if got, err := c.free(network, taken, ""); err == nil {
+		t.Errorf("got %s of a full network", got)
 	}
 }
 

@@ -25,7 +25,7 @@ const (
 )
 
 // Kinds are all single faults.
-var Kinds = []string{fault.Kill, fault.Pause, PowerOff, Partition, OneWay, fault.Loss, fault.SlowLink, fault.FullDisk, fault.SlowDisk, fault.HungDisk, fault.Clock}
+var Kinds = []string{fault.Kill, fault.Pause, PowerOff, Partition, OneWay, fault.Loss, fault.SlowLink, fault.FullDisk, fault.SlowDisk, fault.HungDisk, fault.Clock, fault.Address}
 
 // RiskQuorum is the name of the danger that the masters lose their majority.
 const RiskQuorum = "lose-quorum"
@@ -39,6 +39,7 @@ type Spec struct {
 	Rate    uint64        // slowlink, bytes per second
 	Delay   time.Duration // slowdisk
 	Offset  time.Duration // clock
+	To      string        // readdress of one machine: its new address; "": a free one
 	Risk    bool          // the masters may lose their majority
 }
 
@@ -78,7 +79,13 @@ func (c *Control) Begin(ctx context.Context, s Spec) (Active, error) {
 	if err := s.check(lying); err != nil {
 		return Active{}, err
 	}
-	plan, err := c.plan(s)
+	var moves map[string]fault.Move
+	if s.Kind == fault.Address {
+		if moves, s.To, err = c.moves(s.Groups[0], s.To); err != nil {
+			return Active{}, err
+		}
+	}
+	plan, err := c.plan(s, moves)
 	if err != nil {
 		return Active{}, err
 	}
@@ -127,6 +134,8 @@ func (s Spec) check(lying bool) error {
 		return bad("a link of %d bytes a second cannot be made", s.Rate).Try("--rate takes from 1000 to %d", 1<<30)
 	case s.Kind == fault.Clock && s.Offset == 0:
 		return bad("a clock that is off by nothing is right").Try("say by how much: --offset=-30s")
+	case s.To != "" && len(s.Groups[0]) != 1:
+		return bad("%d machines cannot all have the address %s", len(s.Groups[0]), s.To).Try("leave --to out: each gets a free one")
 	}
 	if !lying && slices.Contains([]string{fault.FullDisk, fault.SlowDisk, fault.HungDisk}, s.Kind) {
 		return bad("the machines of this lab have honest disks").Because("a lab is started with or without lying ones").
@@ -138,8 +147,8 @@ func (s Spec) check(lying bool) error {
 // hostName stands for the host in a group.
 const hostName = "host"
 
-// plan says what each machine is to suffer.
-func (c *Control) plan(s Spec) (map[string]fault.Fault, error) {
+// plan says what each machine is to suffer. Moves are those of readdress.
+func (c *Control) plan(s Spec, moves map[string]fault.Move) (map[string]fault.Fault, error) {
 	now := time.Now()
 	group := fault.NewID()
 	base := fault.Fault{Kind: s.Kind, Length: s.For, Until: now.Add(s.For), Group: group, Title: s.title(), Percent: s.Percent, Rate: s.Rate, Delay: s.Delay, Offset: s.Offset}
@@ -148,6 +157,9 @@ func (c *Control) plan(s Spec) (map[string]fault.Fault, error) {
 		for _, m := range s.Groups[0] {
 			f := base
 			f.ID = fault.NewID()
+			if mv, ok := moves[m]; ok {
+				f.Move = &mv
+			}
 			plan[m] = f
 		}
 		return plan, nil
@@ -217,6 +229,8 @@ func (s Spec) title() string {
 		text += fmt.Sprintf(" (%s)", s.Delay)
 	case fault.Clock:
 		text += fmt.Sprintf(" (%s)", s.Offset)
+	case fault.Address:
+		text += fmt.Sprintf(" (%s)", s.To)
 	}
 	return text
 }

@@ -31,6 +31,7 @@ const (
 func (v *view) suffer(machine string, f fault.Fault, owner func(mac string) string) {
 	switch {
 	case f.Kind == fault.Kill, f.Kind == fault.Pause, f.Kind == fault.HungDisk, f.Kind == fault.FullDisk,
+		f.Kind == fault.Address, // its node starts again, and the others must find it
 		f.Kind == fault.SlowDisk && f.Delay >= deadDelay, f.Kind == fault.Loss && f.Percent >= deafLoss:
 		v.down[machine] = true
 	case f.Kind == fault.Cut:

@@ -32,6 +32,8 @@ func TestQuorum(t *testing.T) {
 		{"the other way round", []suffering{{"mm1", fault.Fault{Kind: fault.Cut, Out: []string{"mm2"}}}, kind("mm3", fault.HungDisk)}, 1},
 		{"one cut off, another's disk full", []suffering{cut("mm1", "mm2", "mm3"), kind("mm2", fault.FullDisk)}, 1},
 		{"a little loss everywhere", []suffering{{"mm1", fault.Fault{Kind: fault.Loss, Percent: 10}}, {"mm2", fault.Fault{Kind: fault.Loss, Percent: 10}}}, 3},
+		{"one moves", []suffering{kind("mm1", fault.Address)}, 2},
+		{"two move", []suffering{kind("mm1", fault.Address), kind("mm2", fault.Address)}, 1},
 		{"much loss", []suffering{{"mm1", fault.Fault{Kind: fault.Loss, Percent: 80}}}, 2},
 		{"a slow disk votes", []suffering{{"mm1", fault.Fault{Kind: fault.SlowDisk, Delay: 100 * time.Millisecond}}}, 3},
 		{"a very slow one does not", []suffering{{"mm1", fault.Fault{Kind: fault.SlowDisk, Delay: time.Second}}}, 2},

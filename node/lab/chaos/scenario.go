@@ -83,6 +83,9 @@ var Scenarios = []Scenario{
 		{At: 5 * s, Every: 11 * s, Do: Partition, On: "machine", For: 5 * s},
 		{At: 6 * s, Every: 13 * s, Do: OneWay, On: "machine / machine", For: 6 * s},
 		{At: 2 * s, Every: 17 * s, Do: fault.Loss, On: "machine", For: 8 * s, Spec: Spec{Percent: 20}}}, false, true},
+	{"address-change", "a master and an agent get other addresses, and their own ones again; then the next ones", 58 * s, []Step{
+		{At: 2 * s, Every: 28 * s, Do: fault.Address, On: "nextmaster", For: 12 * s},
+		{At: 5 * s, Every: 28 * s, Do: fault.Address, On: "agent", For: 12 * s}}, false, true},
 	{"clock-skew", "the clocks of the leader and an agent are minutes off", 34 * s, []Step{
 		{At: 2 * s, Do: fault.Clock, On: "leader", For: 12 * s, Spec: Spec{Offset: 2 * time.Minute}},
 		{At: 16 * s, Do: fault.Clock, On: "leader", For: 12 * s, Spec: Spec{Offset: -2 * time.Minute}},

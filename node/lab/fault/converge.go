@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -31,7 +32,7 @@ func (m Machine) converge(now time.Time) error {
 			live = append(live, f)
 		}
 	}
-	return errors.Join(m.network(live, now), m.rate(live), m.disk(live), m.clock(live), m.wake(live))
+	return errors.Join(m.network(live, now), m.rate(live), m.disk(live), m.clock(live), m.address(live), m.wake(live))
 }
 
 // begin notes the fault and makes it. If it cannot be made, nothing is left.
@@ -93,7 +94,7 @@ func (m Machine) hits(f Fault) uint64 {
 		return m.diskHits()
 	case Pause:
 		return uint64(len(stopped(f.Service)))
-	case Clock:
+	case Clock, Address:
 		return 1
 	}
 	return 0
@@ -140,7 +141,21 @@ func (m Machine) Sweep(now time.Time) error {
 			err = errors.Join(err, m.end(f, "sweep", 0))
 		}
 	}
-	return err
+	return errors.Join(err, m.goHome(list, now))
+}
+
+// goHome tries again to take back an address whose fault is over.
+func (m Machine) goHome(list []Fault, now time.Time) error {
+	mv, err := m.moved()
+	if err != nil || mv == nil || slices.ContainsFunc(list, func(f Fault) bool { return f.Kind == Address }) {
+		return err
+	}
+	unlock, err := lock(m.Dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return m.converge(now)
 }
 
 // isKeeper says whether the process is one of ours: pids are given again.

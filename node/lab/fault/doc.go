@@ -15,6 +15,6 @@
 //
 // What can be made: the service killed whenever it runs, the service stopped
 // (SIGSTOP), frames of some machines dropped, frames lost at random, a slow
-// link, a disk that is full, slow or hung (package lyingfs), and, for a binary
-// that was built for it, a wrong clock.
+// link, another address, a disk that is full, slow or hung (package lyingfs),
+// and, for a binary that was built for it, a wrong clock.
 package fault

@@ -24,7 +24,8 @@ const (
 	FullDisk = "fulldisk"
 	SlowDisk = "slowdisk" // Delay for each fsync
 	HungDisk = "hungdisk"
-	Clock    = "clock" // Offset from the real time, in a binary built for it
+	Clock    = "clock"     // Offset from the real time, in a binary built for it
+	Address  = "readdress" // Move: the machine has another address
 )
 
 // MaxTime bounds a fault: whatever takes longer is no test but an outage.
@@ -41,6 +42,7 @@ type Fault struct {
 	Rate    uint64        `json:"bytes_per_second,omitempty"`
 	Delay   time.Duration `json:"delay_ns,omitempty"`
 	Offset  time.Duration `json:"offset_ns,omitempty"`
+	Move    *Move         `json:"move,omitempty"`
 	Length  time.Duration `json:"length_ns"` // from the moment it is made
 	Began   time.Time     `json:"began"`     // filled in when it is made
 	Until   time.Time     `json:"until"`
@@ -166,6 +168,8 @@ func (f Fault) check(now time.Time) error {
 			return fmt.Errorf("a delay of %s: more than 0 and at most a minute is possible", f.Delay)
 		}
 	case FullDisk, HungDisk:
+	case Address:
+		return f.Move.check()
 	case Clock:
 		if f.Offset == 0 {
 			return fmt.Errorf("an offset of 0 is no fault")
