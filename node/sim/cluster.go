@@ -64,7 +64,7 @@ type cluster struct {
 	fault    func(what string) // notes an event
 	reaping  sync.WaitGroup
 	failed   func(err error)
-	hung     atomic.Bool // a process has ended because its disk hung
+	hung     atomic.Bool // a process has ended because of its disk, or was about to when it was killed
 	ids      atomic.Int64
 }
 

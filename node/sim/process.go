@@ -92,6 +92,9 @@ func (p *process) lead() error {
 		}
 	})
 	p.reap = func() {
+		if node.Stats().State == "Shutdown" {
+			c.hung.Store(true) // it was ending because of its disk when it was killed
+		}
 		pause(context.Background(), 3*time.Second) // it gives up leadership, so that raft answers what is in flight
 		node.Close()
 		p.cancel()
