@@ -109,6 +109,7 @@ func Open(c Config) (*Node, error) {
 		}
 		return nil, fmt.Errorf("start raft from %s: %w", c.Dir, err)
 	}
+	n.trans.wg.Go(func() { n.trans.receive(receiver{n.raft, d.log}) })
 	return n, nil
 }
 

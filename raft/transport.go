@@ -52,6 +52,22 @@ type transport struct {
 
 	silent atomic.Bool            // ask for no votes: others should stand for election first
 	where  func(id string) string // see Config.Locate
+
+	requests chan hraft.RPC // what receive hands to raft
+	done     chan struct{}  // closed by Close
+	once     sync.Once
+	wg       sync.WaitGroup
+}
+
+// Consumer implements hraft.Transport.
+func (t *transport) Consumer() <-chan hraft.RPC { return t.requests }
+
+// Close implements hraft.WithClose. It may be called twice.
+func (t *transport) Close() error {
+	t.once.Do(func() { close(t.done) })
+	err := t.NetworkTransport.Close()
+	t.wg.Wait()
+	return err
 }
 
 // RequestPreVote implements hraft.WithPreVote. A silent node counts itself as refused, so it stays in its
@@ -123,7 +139,7 @@ func (t *transport) closePipelines() {
 func newTransport(s stream, log hclog.Logger) *transport {
 	broken := make(chan struct{}, 1)
 	s.broken = broken
-	return &transport{open: map[*pipeline]bool{}, broken: broken, NetworkTransport: hraft.NewNetworkTransportWithConfig(&hraft.NetworkTransportConfig{
+	return &transport{open: map[*pipeline]bool{}, broken: broken, requests: make(chan hraft.RPC), done: make(chan struct{}), NetworkTransport: hraft.NewNetworkTransportWithConfig(&hraft.NetworkTransportConfig{
 		Stream:                  s,
 		MaxPool:                 poolConns,
 		MaxRPCsInFlight:         2, // more ruins latency under load: hashicorp/raft pull request 541
