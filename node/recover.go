@@ -251,15 +251,13 @@ func isVoter(servers []raft.Server, id string) bool {
 
 // judge refuses what would do harm.
 func (p *RecoveryPlan) judge(self sight, all []sight) {
-	answering, voters := 0, 0
+	answering, voters := 0, len(p.Masters)
 	silent := map[string]string{} // address -> name
 	for _, m := range p.Masters {
-		voters++
-		if !m.Answers {
-			silent[m.Addr] = m.Name
-		}
 		if m.Answers {
 			answering++
+		} else {
+			silent[m.Addr] = m.Name
 		}
 	}
 	for _, s := range all {
