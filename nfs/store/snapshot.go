@@ -1,8 +1,10 @@
 package store
 
 import (
+	"bytes"
 	"fmt"
-	"sort"
+	"maps"
+	"slices"
 
 	"appliance/nfs/proto"
 	"appliance/nfs/xdr"
@@ -11,44 +13,37 @@ import (
 // snapshotVersion is the first word of an encoded table. Raise it with every change of layout.
 const snapshotVersion = 1
 
-// Encode writes the whole table.
+// Encode writes the whole table; equal tables give equal bytes.
 func (t *Table) Encode() []byte {
 	e := xdr.Encoder{B: make([]byte, 0, 64+160*len(t.inodes))}
 	e.U32(snapshotVersion)
 	for _, v := range []uint64{t.lsn, t.epoch, uint64(t.nextIno), t.bytes, uint64(len(t.inodes))} {
 		e.U64(v)
 	}
-	for _, n := range t.inodes {
-		encodeInode(&e, n)
+	for _, ino := range slices.Sorted(maps.Keys(t.inodes)) {
+		encodeInode(&e, t.inodes[ino])
 	}
 	e.U64(uint64(len(t.clients)))
-	for _, c := range sortedKeys(t.clients) {
+	for _, c := range slices.Sorted(maps.Keys(t.clients)) {
 		e.String(c)
 	}
 	n := 0
 	at := e.Len()
 	e.U64(0)
-	for sid, slots := range t.origins {
-		for slot, s := range slots {
-			for idx, ino := range s.ops {
-				r := Record{Ino: ino, Origin: Origin{sid, slot, s.seq, idx}}
+	bySession := func(a, b proto.SessionID) int { return bytes.Compare(a[:], b[:]) }
+	for _, sid := range slices.SortedFunc(maps.Keys(t.origins), bySession) {
+		for _, slot := range slices.Sorted(maps.Keys(t.origins[sid])) {
+			s := t.origins[sid][slot]
+			for _, idx := range slices.Sorted(maps.Keys(s.ops)) {
+				r := Record{Ino: s.ops[idx], Origin: Origin{sid, slot, s.seq, idx}}
 				r.encodeOrigin(&e)
-				e.U64(uint64(ino))
+				e.U64(uint64(r.Ino))
 				n++
 			}
 		}
 	}
 	e.PutU32(at+4, uint32(n))
 	return e.B
-}
-
-func sortedKeys(m map[string]bool) []string {
-	ks := make([]string, 0, len(m))
-	for k := range m {
-		ks = append(ks, k)
-	}
-	sort.Strings(ks)
-	return ks
 }
 
 func encodeInode(e *xdr.Encoder, n *inode) {

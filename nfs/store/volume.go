@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -301,7 +303,7 @@ func (v *Volume) Origins() []proto.SessionID {
 func (v *Volume) Clients() []string {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	return sortedKeys(v.t.clients)
+	return slices.Sorted(maps.Keys(v.t.clients))
 }
 
 // Usage describes a volume's size.
