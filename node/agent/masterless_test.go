@@ -17,13 +17,19 @@ func (b *bench) running(id string) bool {
 	return err == nil && st.State == runtime.StateRunning
 }
 
-func TestWithoutMastersADeadTaskIsStartedAgainHere(t *testing.T) {
+// oneTask is a bench on which web.1 runs; alone is how long masters may be away.
+func oneTask(t *testing.T, alone time.Duration) *bench {
 	b := newBench(t)
-	b.alone = 300 * time.Millisecond
+	b.alone = alone
 	b.start()
 	b.app(model.AppSpec{Image: "web:1"})
 	b.place("web.1", 31000)
 	b.state("web.1", model.TaskRunning)
+	return b
+}
+
+func TestWithoutMastersADeadTaskIsStartedAgainHere(t *testing.T) {
+	b := oneTask(t, 300*time.Millisecond)
 	pulls := b.engine.Pulls()
 
 	b.fresh.Store(false)
@@ -53,12 +59,7 @@ func TestWithoutMastersADeadTaskIsStartedAgainHere(t *testing.T) {
 }
 
 func TestShortAbsenceOfMastersIsWaitedOut(t *testing.T) {
-	b := newBench(t)
-	b.alone = time.Hour
-	b.start()
-	b.app(model.AppSpec{Image: "web:1"})
-	b.place("web.1", 31000)
-	b.state("web.1", model.TaskRunning)
+	b := oneTask(t, time.Hour)
 	b.fresh.Store(false)
 	b.engine.Exit(containerID("web.1"), 3)
 	time.Sleep(3 * standInPoll)
@@ -70,12 +71,7 @@ func TestShortAbsenceOfMastersIsWaitedOut(t *testing.T) {
 }
 
 func TestStoppedTaskIsNotStartedAgain(t *testing.T) {
-	b := newBench(t)
-	b.alone = time.Hour
-	b.start()
-	b.app(model.AppSpec{Image: "web:1"})
-	b.place("web.1", 31000)
-	b.state("web.1", model.TaskRunning)
+	b := oneTask(t, time.Hour)
 	b.fresh.Store(false)
 	b.engine.Exit(containerID("web.1"), 0)
 	time.Sleep(standInPoll)
