@@ -2,6 +2,7 @@ package pki
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -44,15 +45,20 @@ func (d Dir) SaveCA(certPEM, keyPEM []byte) error {
 
 // LoadCA reads the signing CA with its key. It fails with fs.ErrNotExist on an agent.
 func (d Dir) LoadCA() (*CA, error) {
+	certs, err := d.believed()
+	if err != nil {
+		return nil, err
+	}
+	return d.LoadAuthority(certs[0])
+}
+
+// believed are the CAs in ca.crt, at least one.
+func (d Dir) believed() ([]*x509.Certificate, error) {
 	bundle, err := d.read(fileCA)
 	if err != nil {
 		return nil, err
 	}
-	cert, err := ParseCertificate(bundle)
-	if err != nil {
-		return nil, err
-	}
-	return d.LoadAuthority(cert)
+	return ParseBundle(bundle)
 }
 
 // SaveNode stores the node certificate chain and key.

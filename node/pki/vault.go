@@ -110,11 +110,7 @@ func (d Dir) Key(id string) ([]byte, error) {
 
 // firstCA is the CA whose key is in ca.key.
 func (d Dir) firstCA() (*CA, error) {
-	bundle, err := d.read(fileCA)
-	if err != nil {
-		return nil, err
-	}
-	certs, err := ParseBundle(bundle)
+	certs, err := d.believed()
 	if err != nil {
 		return nil, err
 	}
