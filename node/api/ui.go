@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"appliance/discovery"
+	"appliance/node/doctor"
 	"appliance/node/model"
 	"appliance/raft/state"
 )
@@ -26,7 +27,7 @@ var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"short": func(d string) string {
 		return strings.TrimPrefix(d, "sha256:")[:min(12, len(strings.TrimPrefix(d, "sha256:")))]
 	},
-	"since": func(t time.Time) string { return age(time.Since(t)) },
+	"since": func(t time.Time) string { return doctor.Ago(time.Since(t)) },
 	"ms": func(d model.Duration) string {
 		if d == 0 {
 			return "none meanwhile"
@@ -56,18 +57,6 @@ var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	},
 	"appState": uiAppState, "nodeState": uiNodeState, "taskState": uiTaskState,
 }).ParseFS(web, "web/*.html"))
-
-func age(d time.Duration) string {
-	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", int(d.Seconds()))
-	case d < time.Hour:
-		return fmt.Sprintf("%dm", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh%dm", int(d.Hours()), int(d.Minutes())%60)
-	}
-	return fmt.Sprintf("%dd", int(d.Hours()/24))
-}
 
 func uiAppState(v AppView) string {
 	switch {
