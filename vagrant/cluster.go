@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"os"
 	"regexp"
 	"slices"
 
@@ -50,6 +51,18 @@ var clusterYAML []byte
 
 // Load returns the cluster of cluster.yaml.
 func Load() (Cluster, error) { return Parse(clusterYAML) }
+
+// LoadFile reads another description; an empty name is Load.
+func LoadFile(name string) (Cluster, error) {
+	if name == "" {
+		return Load()
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return Cluster{}, err
+	}
+	return Parse(text)
+}
 
 // Parse reads and validates one description. Unknown fields are errors.
 func Parse(text []byte) (Cluster, error) {

@@ -2,16 +2,15 @@ package lab
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
+	"appliance/node/lab/fault"
 	"appliance/vagrant"
 )
 
@@ -105,8 +104,8 @@ func filter(sw process, s *state) error {
 	}
 	for _, m := range s.Cluster.Machines {
 		if p := s.Loss[m.Name]; p > 0 {
-			add(slices.Concat(port(expr.MetaKeyIIFNAME, m.Name), chance(p))...)
-			add(slices.Concat(port(expr.MetaKeyOIFNAME, m.Name), chance(p))...)
+			add(slices.Concat(port(expr.MetaKeyIIFNAME, m.Name), fault.Chance(p))...)
+			add(slices.Concat(port(expr.MetaKeyOIFNAME, m.Name), fault.Chance(p))...)
 		}
 	}
 	if err := conn.Flush(); err != nil {
@@ -121,17 +120,5 @@ func port(key expr.MetaKey, name string) []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: key, Register: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: data},
-	}
-}
-
-// chance is true for that many percent of the frames, in steps of 0.01.
-func chance(percent float64) []expr.Any {
-	const steps = 10_000
-	limit := uint32(math.Round(percent * steps / 100))
-	return []expr.Any{
-		&expr.Numgen{Register: 1, Modulus: steps, Type: unix.NFT_NG_RANDOM},
-		// The generator's number is in host order; comparison is bytewise.
-		&expr.Byteorder{SourceRegister: 1, DestRegister: 1, Op: expr.ByteorderHton, Len: 4, Size: 4},
-		&expr.Cmp{Op: expr.CmpOpLt, Register: 1, Data: binaryutil.BigEndian.PutUint32(limit)},
 	}
 }

@@ -94,7 +94,7 @@ func upVerb(binary string) Verb {
 			f.BoolVar(&bare, "bare", false, "start the machines only, make no cluster")
 		}),
 		Run: func(ctx context.Context, s Streams, _ []string) (any, error) {
-			c, err := loadCluster(file)
+			c, err := vagrant.LoadFile(file)
 			if err != nil {
 				return nil, err
 			}
@@ -110,17 +110,6 @@ func upVerb(binary string) Verb {
 			return l.Status(ctx)
 		},
 	}
-}
-
-func loadCluster(file string) (vagrant.Cluster, error) {
-	if file == "" {
-		return vagrant.Load()
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return vagrant.Cluster{}, err
-	}
-	return vagrant.Parse(text)
 }
 
 func downVerb() Verb {

@@ -117,7 +117,7 @@ func (r *run) machines(ctx context.Context) (remove func(), err error) {
 				return remove, err
 			}
 		}
-		cluster, err := loadCluster(r.o.ClusterFile)
+		cluster, err := vagrant.LoadFile(r.o.ClusterFile)
 		if err != nil {
 			return remove, err
 		}
@@ -144,17 +144,6 @@ func (r *run) machines(ctx context.Context) (remove func(), err error) {
 	}
 	r.cluster = r.control.cluster
 	return remove, r.app(ctx)
-}
-
-func loadCluster(file string) (vagrant.Cluster, error) {
-	if file == "" {
-		return vagrant.Load()
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return vagrant.Cluster{}, err
-	}
-	return vagrant.Parse(text)
 }
 
 // app makes sure that there is something to visit.

@@ -89,8 +89,8 @@ func rules(conn *nftables.Conn, t *nftables.Table, in, out *nftables.Chain, f Fa
 				&expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID})
 		}
 	case Loss:
-		drop(in, chance(f.Percent)...)
-		drop(out, chance(f.Percent)...)
+		drop(in, Chance(f.Percent)...)
+		drop(out, Chance(f.Percent)...)
 	case SlowLink: // what is sent waits in a queue, see rate
 		drop(in, &expr.Limit{Type: expr.LimitTypePktBytes, Rate: f.Rate, Unit: expr.LimitTimeSecond, Over: true, Burst: uint32(max(f.Rate/4, 16<<10))})
 	}
@@ -112,8 +112,8 @@ func addresses(conn *nftables.Conn, t *nftables.Table, name string, list []strin
 	return set, conn.AddSet(set, elements)
 }
 
-// chance is true for that many percent of the frames, in steps of 0.01.
-func chance(percent float64) []expr.Any {
+// Chance is true for that many percent of the frames, in steps of 0.01.
+func Chance(percent float64) []expr.Any {
 	const steps = 10_000
 	limit := uint32(math.Round(percent * steps / 100))
 	return []expr.Any{

@@ -88,14 +88,7 @@ func New(o Options) (*Story, error) {
 		return nil, fmt.Errorf("the demo's app is not there: %w: run this in the project's directory, or name the app's directory", err)
 	}
 	s := &Story{o: o, out: &printer{w: o.Out, bold: o.Terminal}, apis: map[string]*apiClient{}}
-	if o.ClusterFile == "" {
-		s.cluster, err = vagrant.Load()
-	} else {
-		var text []byte
-		if text, err = os.ReadFile(o.ClusterFile); err == nil {
-			s.cluster, err = vagrant.Parse(text)
-		}
-	}
+	s.cluster, err = vagrant.LoadFile(o.ClusterFile)
 	return s, err
 }
 
