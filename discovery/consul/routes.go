@@ -56,9 +56,8 @@ func newRoutes(all map[string]methods) *routes {
 	return t
 }
 
-func get(h handler) methods  { return methods{http.MethodGet: h} }
-func put(h handler) methods  { return methods{http.MethodPut: h} }
-func post(h handler) methods { return methods{http.MethodPost: h, http.MethodPut: h} }
+func get(h handler) methods { return methods{http.MethodGet: h} }
+func put(h handler) methods { return methods{http.MethodPut: h} }
 
 // rest is what follows the prefix of a route.
 func rest(r *http.Request, prefix string) string { return strings.TrimPrefix(r.URL.Path, prefix) }

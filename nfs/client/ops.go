@@ -108,16 +108,6 @@ func (r *results) next(op uint32) error {
 	return orNil(st)
 }
 
-// skip reads results without bodies.
-func (r *results) skip(ops ...uint32) error {
-	for _, op := range ops {
-		if err := r.next(op); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // putfh reads the result of putfh, whichever operation it became.
 func (r *results) putfh() error {
 	r.d.U32()

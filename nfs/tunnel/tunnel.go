@@ -46,25 +46,6 @@ func (t *Tunnel) Serve(ctx context.Context, l net.Listener) error {
 	})
 }
 
-// ServeVolume forwards connections of the kernel's NFS client to one volume, until ctx is done. It
-// closes l.
-func (t *Tunnel) ServeVolume(ctx context.Context, l net.Listener, volume string) error {
-	return t.accept(ctx, l, func(ctx context.Context, c net.Conn) {
-		up, err := t.dial(ctx, volume)
-		if err != nil {
-			return
-		}
-		up.SetDeadline(time.Now().Add(helloTimeout))
-		if err := rpc.ReadHelloReply(up); err != nil {
-			t.Log.Warn("volume connection refused", "volume", volume, "err", err)
-			up.Close()
-			return
-		}
-		up.SetDeadline(time.Time{})
-		splice(ctx, c, up)
-	})
-}
-
 func (t *Tunnel) dial(ctx context.Context, volume string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()

@@ -287,7 +287,3 @@ func order(a, b bool) int {
 	}
 	return 1
 }
-
-// Tolerance is how many more of the voters may be lost before changes stop,
-// never below 0.
-func Tolerance(voters, living int) int { return max(0, living-voters/2-1) }

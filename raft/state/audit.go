@@ -142,9 +142,6 @@ func (l AuditLog) Last(s *Snapshot) *model.AuditRecord { return l.rows(s).last }
 // Count is the number of records.
 func (l AuditLog) Count(s *Snapshot) int { return l.rows(s).count() }
 
-// Index is the log index of the last change.
-func (l AuditLog) Index(s *Snapshot) uint64 { return s.TableIndex(l.Name) }
-
 func (l AuditLog) restore(tx *Tx, r *model.AuditRecord) error {
 	a := l.writable(tx)
 	if a.last != nil && r.Seq <= a.last.Seq {

@@ -64,16 +64,6 @@ func FromDirectory(dir string) (Dockerfile, error) {
 	return d, nil
 }
 
-// HostCertificates finds the machine's CA bundle; empty if it has none.
-func HostCertificates() string {
-	for _, path := range []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"} {
-		if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() {
-			return path
-		}
-	}
-	return ""
-}
-
 // ParseEpoch reads SOURCE_DATE_EPOCH (reproducible-builds.org): seconds since
 // 1970. Empty means no date.
 func ParseEpoch(s string) (time.Time, error) {
