@@ -31,7 +31,13 @@
 //   - Two holders of the virtual address are no violation while a fault keeps
 //     them from hearing each other (lb/DESIGN.md), and one if both answer for
 //     more than a second after it.
-//   - Growth is judged in runs of 15 minutes and more, by medians: the second
-//     fifth of the run against the last one, after the tables that keep a
-//     history were filled, and with unused memory given back to the system.
+//   - Growth is judged in runs of 15 minutes and more. The tables that keep a
+//     history are filled before. Sizes are taken when all faults are healed and
+//     the load goes on, after unused memory was given back to the system, and
+//     count after 5 minutes or a tenth of the run: the first third of the rest
+//     is compared with the last one, by medians, a process only with itself or
+//     with processes of its role that ran about as long.
+//   - Memory is what a process has made (RssAnon and RssShmem). Pages of the
+//     program and of files (RssFile) are told apart: the kernel brings and takes
+//     them.
 package chaos

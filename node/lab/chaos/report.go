@@ -19,7 +19,7 @@ type Report struct {
 	Rules        []Rule        `json:"invariants"`
 	Violations   int           `json:"violations"`
 	Growth       []Growth      `json:"growth,omitempty"`
-	Grown        []string      `json:"grown,omitempty"` // what is over its limit
+	Grown        []string      `json:"grown,omitempty"` // what is over its limit, or was not proven to be below
 	Notes        []string      `json:"notes,omitempty"`
 	Meaningless  string        `json:"meaningless,omitempty"` // why the run proves nothing
 }
@@ -113,9 +113,14 @@ func (r *Report) Text() string {
 		fmt.Fprintf(w, "%s\t%d\t%d\n", rule.Name, rule.Checks, rule.Violations)
 	}
 	if len(r.Growth) > 0 {
-		fmt.Fprintln(w, "\nPROCESS\tRSS\tAT THE END\tGROWTH\tHEAP\tGOROUTINES\tFILES\tRESTARTS")
+		fmt.Fprintln(w, "\nPROCESS\tMEMORY\tGROWTH AT LIKE AGE\tMAPPED FILES\tHEAP\tAGE\tGOROUTINES\tFILES\tRESTARTS")
 		for _, g := range r.Growth {
-			fmt.Fprintf(w, "%s\t%d MiB\t%d MiB\t%+.1f %%\t%d, %d MiB\t%d, %d\t%d, %d\t%d\n", g.Machine, g.First.RSS>>20, g.Last.RSS>>20, g.RSS, g.First.Heap>>20, g.Last.Heap>>20,
+			grown := "-"
+			if g.Pairs > 0 {
+				grown = fmt.Sprintf("%+.1f %% (%d)", g.Memory, g.Pairs)
+			}
+			fmt.Fprintf(w, "%s\t%d, %d MiB\t%s\t%d, %d MiB\t%d, %d MiB\t%s, %s\t%d, %d\t%d, %d\t%d\n", g.Of, g.First.Memory>>20, g.Last.Memory>>20, grown,
+				g.First.Mapped>>20, g.Last.Mapped>>20, g.First.Heap>>20, g.Last.Heap>>20, g.First.Age.Round(time.Second), g.Last.Age.Round(time.Second),
 				g.First.Goroutines, g.Last.Goroutines, g.First.Files, g.Last.Files, g.Restarts)
 		}
 	}

@@ -1,0 +1,87 @@
+package chaos
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestGrowth(t *testing.T) {
+	const took = 30 * time.Minute
+	// young needs 40, and 50 from its second minute on, as a node that works with its state.
+	usual := func(age time.Duration) int64 {
+		if age < 2*time.Minute {
+			return 40 << 20
+		}
+		return 50 << 20
+	}
+	aged := func(s Size, age time.Duration) Size { s.Age, s.Memory = age, usual(age); return s }
+	late := func(s Size) bool { return s.At > 20*time.Minute }
+	for _, tt := range []struct {
+		name   string
+		took   time.Duration
+		change func(i int, s Size) Size
+		grown  string // part of what is said, "" if all is well
+	}{
+		{"flat", took, func(_ int, s Size) Size { return s }, ""},
+		{"restarted at other times", took, func(i int, s Size) Size {
+			s.Pid = i // every time
+			return aged(s, time.Duration(30+100*(i%3))*time.Second)
+		}, ""},
+		{"a leak", took, func(_ int, s Size) Size { s.Memory += int64(s.At/time.Minute) << 19; return s }, "the memory of all masters grew by"},
+		{"a leak that restarts hide", took, func(i int, s Size) Size {
+			s.Pid = i
+			s = aged(s, time.Minute)
+			if !late(s) && i%2 == 0 {
+				s = aged(s, 5*time.Minute)
+			} else if late(s) {
+				s.Memory = 48 << 20
+			}
+			return s
+		}, "the memory of all masters grew by 20.0 %"},
+		{"more pages of files", took, func(_ int, s Size) Size { s.Mapped = int64(s.At); return s }, ""},
+		{"more before it was warm", took, func(_ int, s Size) Size {
+			if s.At < 4*time.Minute {
+				s.Memory /= 2
+			}
+			return s
+		}, ""},
+		{"nothing comparable", took, func(i int, s Size) Size {
+			s.Pid = i
+			if late(s) {
+				return aged(s, time.Hour)
+			}
+			return aged(s, time.Minute)
+		}, "was not proven flat"},
+		{"goroutines", took, func(_ int, s Size) Size { s.Goroutines += int(s.At / time.Second); return s }, "goroutines"},
+		{"files of one machine", took, func(_ int, s Size) Size {
+			if s.Of == "mm2" && late(s) {
+				s.Files += slack + 1
+			}
+			return s
+		}, "mm2 went from"},
+		{"too short to be judged", 10 * time.Minute, func(_ int, s Size) Size { s.Memory += int64(s.At); return s }, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := Report{Took: tt.took}
+			machines := []string{"mm1", "mm2", "mm3"}
+			var sizes []map[string]Size
+			for i := 1; time.Duration(i)*time.Minute < tt.took; i++ {
+				at := map[string]Size{}
+				for _, m := range machines {
+					s := Size{Of: m, At: time.Duration(i) * time.Minute, Pid: 1, Goroutines: 100, Files: 50}
+					at[m] = tt.change(i, aged(s, s.At))
+				}
+				sizes = append(sizes, at)
+			}
+			r.grow("all masters", machines, sizes)
+			said := strings.Join(r.Grown, "; ")
+			if tt.grown == "" && said != "" || !strings.Contains(said, tt.grown) {
+				t.Errorf("said %q, want %q", said, tt.grown)
+			}
+			if len(r.Growth) != 4 || !strings.Contains((&Report{Growth: r.Growth}).Text(), "all masters") {
+				t.Errorf("%d rows", len(r.Growth))
+			}
+		})
+	}
+}
