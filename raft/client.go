@@ -14,8 +14,7 @@ import (
 	"time"
 )
 
-// rpcClient calls masters. Proposals to one master travel together: while some requests are under way,
-// new proposals gather for the next.
+// rpcClient calls masters. Proposals to one master travel together: see gather.
 type rpcClient struct {
 	http   *http.Client
 	ctx    context.Context // ends at close
@@ -23,20 +22,16 @@ type rpcClient struct {
 	tasks  sync.WaitGroup
 
 	mu     sync.Mutex
-	queues map[string]*sendQueue
-	leader string // last heard from headerLeader
+	queues map[string]*gather[*sendItem] // by address
+	leader string                        // last heard from headerLeader
 }
 
 const (
-	senders    = 4               // requests under way to one master
-	rpcWait    = 5 * time.Second // an append takes milliseconds; a leader without a majority gives up in 0.5 s
+	senders    = 4                    // requests with proposals under way to one master
+	sendHold   = 10 * time.Millisecond // how long a proposal waits for the answer to those before it
+	rpcWait    = 5 * time.Second      // an append takes milliseconds; a leader without a majority gives up in 0.5 s
 	statusWait = time.Second
 )
-
-type sendQueue struct {
-	waiting []*sendItem
-	senders int
-}
 
 type sendItem struct {
 	env  envelope
@@ -49,7 +44,7 @@ type sendResult struct {
 }
 
 func newRPCClient(c *http.Client) *rpcClient {
-	r := &rpcClient{http: c, queues: map[string]*sendQueue{}}
+	r := &rpcClient{http: c, queues: map[string]*gather[*sendItem]{}}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
 }
@@ -64,9 +59,7 @@ func (c *rpcClient) close() {
 // propose sends one proposal to addr.
 func (c *rpcClient) propose(ctx context.Context, addr string, env envelope, codec ResultCodec) (Outcome, error) {
 	it := &sendItem{env, make(chan sendResult, 1)}
-	if !c.enqueue(addr, it) {
-		return Outcome{}, errRetry{cause: ErrClosed}
-	}
+	c.queue(addr).add(it)
 	var res sendResult
 	select {
 	case res = <-it.done:
@@ -92,60 +85,37 @@ func (c *rpcClient) propose(ctx context.Context, addr string, env envelope, code
 	}
 }
 
-func (c *rpcClient) enqueue(addr string, it *sendItem) bool {
+func (c *rpcClient) queue(addr string) *gather[*sendItem] {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	q := c.queues[addr]
+	if q == nil {
+		q = &gather[*sendItem]{hold: sendHold, most: maxBatch, rounds: senders,
+			size: func(it *sendItem) int { return len(it.env) },
+			run:  func(round []*sendItem) { c.post(addr, round) }}
+		c.queues[addr] = q
+	}
+	return q
+}
+
+// start counts a task of the client; false after close.
+func (c *rpcClient) start() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ctx.Err() != nil {
 		return false
 	}
-	q := c.queues[addr]
-	if q == nil {
-		q = &sendQueue{}
-		c.queues[addr] = q
-	}
-	q.waiting = append(q.waiting, it)
-	if q.senders < senders {
-		q.senders++
-		c.tasks.Go(func() { c.send(addr, q) })
-	}
+	c.tasks.Add(1)
 	return true
 }
 
-// send posts what waits until nothing does.
-func (c *rpcClient) send(addr string, q *sendQueue) {
-	for {
-		c.mu.Lock()
-		var batch []*sendItem
-		size := 0
-		for len(q.waiting) > 0 && len(batch) < maxBatch && size < maxBatchBytes {
-			batch = append(batch, q.waiting[0])
-			size += len(q.waiting[0].env)
-			q.waiting[0] = nil
-			q.waiting = q.waiting[1:]
-		}
-		if len(batch) == 0 {
-			if q.senders--; q.senders == 0 {
-				delete(c.queues, addr)
-			}
-			c.mu.Unlock()
-			return
-		}
-		c.mu.Unlock()
-		c.post(addr, batch)
-	}
-}
-
+// post sends proposals in one request and hands out the answers.
 func (c *rpcClient) post(addr string, batch []*sendItem) {
-	ctx, cancel := context.WithTimeout(c.ctx, rpcWait)
-	defer cancel()
-	var body []byte
-	for _, it := range batch {
-		body = appendRequest(body, it.env)
-	}
-	raw, err := c.do(ctx, "POST", addr, pathPropose, body)
 	var replies []reply
-	if err == nil {
-		replies, err = parseReplies(raw, len(batch))
+	err := error(errRetry{cause: ErrClosed})
+	if c.start() {
+		defer c.tasks.Done()
+		replies, err = c.ask(addr, batch)
 	}
 	for i, it := range batch {
 		if err != nil {
@@ -154,6 +124,20 @@ func (c *rpcClient) post(addr string, batch []*sendItem) {
 			it.done <- sendResult{reply: replies[i]}
 		}
 	}
+}
+
+func (c *rpcClient) ask(addr string, batch []*sendItem) ([]reply, error) {
+	ctx, cancel := context.WithTimeout(c.ctx, rpcWait)
+	defer cancel()
+	var body []byte
+	for _, it := range batch {
+		body = appendRequest(body, it.env)
+	}
+	raw, err := c.do(ctx, "POST", addr, pathPropose, body)
+	if err != nil {
+		return nil, err
+	}
+	return parseReplies(raw, len(batch))
 }
 
 // do makes one request and reads the answer.

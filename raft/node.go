@@ -66,10 +66,12 @@ type Node struct {
 	disk    *disk
 	trans   *transport
 	rpc     *rpcClient
-	slots   chan struct{} // proposals in raft
+	slots   chan struct{} // proposals under way
 	reads   readBatch
 	lead    *lead
 	fitness fitness
+
+	proposals gather[*proposal]
 
 	transferSince atomic.Int64 // first refusal because of a leadership transfer, Unix nanoseconds
 	fatal         chan error
@@ -91,6 +93,8 @@ func Open(c Config) (*Node, error) {
 		conf: c, log: c.Log, replica: c.Replica, disk: d, rpc: newRPCClient(c.Client),
 		slots: make(chan struct{}, maxPending), fatal: make(chan error, 1), closed: make(chan struct{}),
 	}
+	n.proposals = gather[*proposal]{hold: appendHold, most: maxAppend, rounds: appendRounds,
+		size: func(p *proposal) int { return len(p.env) }, run: n.append}
 	if d.checked != nil {
 		d.checked.damaged = n.fail
 	}

@@ -57,14 +57,10 @@ func (n *Node) applyHere(ctx context.Context, env envelope) (Outcome, error) {
 		<-n.slots
 		return Outcome{}, errRetry{cause: ErrClosed}
 	}
-	future := n.raft.Apply(env, time.Second)
-	done := make(chan error, 1)
-	go func() { // ends at the latest when leadership is lost; slots bounds how many there are
-		done <- future.Error()
-		<-n.slots
-	}()
+	p := &proposal{env: env, done: make(chan error, 1)}
+	n.proposals.add(p)
 	select {
-	case err := <-done:
+	case err := <-p.done:
 		if err != nil {
 			return Outcome{}, n.classify(err)
 		}
@@ -72,8 +68,42 @@ func (n *Node) applyHere(ctx context.Context, env envelope) (Outcome, error) {
 		return Outcome{}, errRetry{cause: ctx.Err(), unsure: true}
 	}
 	n.transferSince.Store(0)
-	o := future.Response().(Outcome)
-	return o, o.Err
+	return p.outcome, p.outcome.Err
+}
+
+// proposal waits for its place in the log of this node. It holds one of the slots until it has an outcome.
+type proposal struct {
+	env     envelope
+	outcome Outcome    // set before done tells of no error
+	done    chan error // buffered
+}
+
+const (
+	// appendHold is how long a proposal waits for the end of those before it. They take a few milliseconds,
+	// unless a disk or the way to the others is slow.
+	appendHold = 20 * time.Millisecond
+	// appendRounds bounds what is on such a way at a time.
+	appendRounds = 16
+	// enqueueWait is how long raft may be too busy to take a round.
+	enqueueWait = time.Second
+)
+
+// append puts a round of proposals into the log and waits for what became of them, at the latest until
+// leadership is lost.
+func (n *Node) append(round []*proposal) {
+	futures := make([]hraft.ApplyFuture, len(round))
+	end := time.Now().Add(enqueueWait)
+	for i, p := range round {
+		futures[i] = n.raft.Apply(p.env, max(time.Until(end), time.Microsecond))
+	}
+	for i, p := range round {
+		err := futures[i].Error()
+		if err == nil {
+			p.outcome = futures[i].Response().(Outcome)
+		}
+		p.done <- err
+		<-n.slots
+	}
 }
 
 // drain waits, before raft stops, for what is in flight: raft never answers proposals that it had not
