@@ -27,9 +27,9 @@ type rpcClient struct {
 }
 
 const (
-	senders    = 4                    // requests with proposals under way to one master
+	senders    = 4                     // requests with proposals under way to one master
 	sendHold   = 10 * time.Millisecond // how long a proposal waits for the answer to those before it
-	rpcWait    = 5 * time.Second      // an append takes milliseconds; a leader without a majority gives up in 0.5 s
+	rpcWait    = 5 * time.Second       // an append takes milliseconds; a leader without a majority gives up in 0.5 s
 	statusWait = time.Second
 )
 

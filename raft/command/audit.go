@@ -186,6 +186,9 @@ func subject(c Command) string {
 }
 
 func keys(c *KVTxn) string {
+	if len(c.Ops) == 1 {
+		return c.Ops[0].Verb + " " + c.Ops[0].Key
+	}
 	var out []string
 	for _, op := range c.Ops {
 		out = append(out, op.Verb+" "+op.Key)

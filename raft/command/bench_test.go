@@ -17,7 +17,7 @@ func benchWrites(tb testing.TB) [][]byte {
 	for i := range 6400 {
 		key := fmt.Sprintf("bench/%d/%d", i%64, i/64)
 		by.Via = "PUT /v1/kv/" + key
-		raw, err := Encode(Audit(&KVTxn{Ops: []KVOp{{Verb: "set", Key: key, Value: fmt.Appendf(nil, "a value of an ordinary length %d", i)}}, At: at}, by, at))
+		raw, err := EncodeFor(Audit(&KVTxn{Ops: []KVOp{{Verb: "set", Key: key, Value: fmt.Appendf(nil, "a value of an ordinary length %d", i)}}, At: at}, by, at), Speaks)
 		if err != nil {
 			tb.Fatal(err)
 		}

@@ -68,7 +68,7 @@ func (c *KVTxn) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 	}
 	w.flush(tx, index)
 	for i := range res.Results {
-		if row := state.KVs.Get(&tx.Snapshot, res.Results[i].Key); row != nil && w.pending[row.Key] != nil {
+		if row := w.pending[res.Results[i].Key]; row != nil {
 			res.Results[i].Meta = row.Meta
 		}
 	}
@@ -82,6 +82,11 @@ type kvWrites struct {
 	pending map[string]*model.KV // nil value: deleted
 	order   []string
 	at      time.Time
+
+	// The key that was looked up last and what was there: most transactions have one operation.
+	key   string
+	there *model.KV
+	known bool
 }
 
 func (w *kvWrites) all(ops []KVOp) (res KVTxnResult) {
@@ -103,7 +108,15 @@ func (w *kvWrites) get(key string) *model.KV {
 	if row, ok := w.pending[key]; ok {
 		return row
 	}
-	return state.KVs.Get(w.snap, key)
+	return w.before(key)
+}
+
+// before is what was there before the transaction, as long as flush has not come to the key.
+func (w *kvWrites) before(key string) *model.KV {
+	if !w.known || w.key != key {
+		w.key, w.there, w.known = key, state.KVs.Get(w.snap, key), true
+	}
+	return w.there
 }
 
 func (w *kvWrites) set(key string, row *model.KV) {
@@ -114,15 +127,17 @@ func (w *kvWrites) set(key string, row *model.KV) {
 }
 
 // flush writes what differs: a key that is set to what it is keeps its index
-// and wakes nobody.
+// and wakes nobody. Rows that stay have their indexes after it.
 func (w *kvWrites) flush(tx *state.Tx, index uint64) {
-	for _, key := range w.order {
+	for _, key := range w.order { // each once
 		row := w.pending[key]
-		switch old := state.KVs.Get(&tx.Snapshot, key); {
+		switch old := w.before(key); {
 		case row == nil:
 			state.KVs.Delete(tx, index, key)
-		case old == nil || !sameKV(old, row):
-			state.KVs.Put(tx, index, row)
+		case old != nil && sameKV(old, row):
+			row.Meta = old.Meta
+		default:
+			state.KVs.Replace(tx, index, old, row)
 		}
 	}
 }

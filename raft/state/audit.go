@@ -62,7 +62,7 @@ func (a *auditRows) append(r *model.AuditRecord) {
 	if len(a.tail.ends) == auditPerBlock {
 		block := a.tail
 		a.full = append(slices.Clip(a.full), &block)
-		a.tail = auditBlock{}
+		a.tail = auditBlock{data: make([]byte, 0, len(block.data)), ends: make([]uint32, 0, auditPerBlock)} // the next will be much like it
 	}
 }
 
@@ -188,7 +188,7 @@ func appendAudit(b []byte, r *model.AuditRecord) []byte {
 	for _, n := range []uint64{r.Seq, r.Index, r.CreateIndex, r.ModifyIndex} {
 		b = binary.AppendUvarint(b, n)
 	}
-	at, err := r.At.AppendBinary(nil)
+	at, err := r.At.AppendBinary(make([]byte, 0, 16))
 	if err != nil { // a zone that no wire format has
 		at, _ = r.At.UTC().AppendBinary(nil)
 	}

@@ -66,9 +66,14 @@ func (t Table[T]) Index(s *Snapshot) uint64 { return s.TableIndex(t.Name) }
 // Put stores the row, which the state owns from now on, and stamps it with
 // the log index.
 func (t Table[T]) Put(tx *Tx, index uint64, row *T) {
+	t.Replace(tx, index, t.Get(&tx.Snapshot, t.key(row)), row)
+}
+
+// Replace is Put for a caller who knows which row the transaction has under the same id, nil if none.
+func (t Table[T]) Replace(tx *Tx, index uint64, old, row *T) {
 	m := t.meta(row)
 	m.CreateIndex, m.ModifyIndex = index, index
-	if old := t.Get(&tx.Snapshot, t.key(row)); old != nil {
+	if old != nil {
 		m.CreateIndex = t.meta(old).CreateIndex
 	}
 	tx.insert(t.Name, t.key(row), row)
