@@ -191,7 +191,7 @@ var engines = map[string][]string{
 	"google.golang.org/protobuf":        {"sched/mesos"},
 	"modernc.org/sqlite":                {"cmd/notejam"},
 	"pgregory.net/rapid":                {},
-	"github.com/anishathalye/porcupine": {"node/sim", "node/lab/chaos"},
+	"github.com/anishathalye/porcupine": {"node/register", "node/sim", "node/lab/chaos"},
 }
 
 func TestEnginesStayBehindOnePackage(t *testing.T) {

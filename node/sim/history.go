@@ -10,6 +10,7 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"appliance/node/model"
+	"appliance/node/register"
 	"appliance/raft/state"
 )
 
@@ -47,24 +48,24 @@ func (h *history) fail(format string, args ...any) {
 
 func (h *history) call() int64 { return h.clock.Add(1) }
 
-func (h *history) kv(client int, in kvInput, call int64, out kvOutput) {
-	end := h.clock.Add(1)
-	if !out.known {
-		end = math.MaxInt64
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.ops = append(h.ops, porcupine.Operation{ClientId: client, Input: in, Call: call, Output: out, Return: end})
+func (h *history) kv(client int, in register.Input, call int64, out register.Output) {
+	h.add(&h.ops, out.Known, porcupine.Operation{ClientId: client, Input: in, Call: call, Output: out})
 }
 
 func (h *history) release(client int, in releaseInput, call int64, out releaseOutput) {
-	end := h.clock.Add(1)
-	if !out.known {
-		end = math.MaxInt64
+	h.add(&h.apps, out.known, porcupine.Operation{ClientId: client, Input: in, Call: call, Output: out})
+}
+
+// add notes an operation that returns now, or, if its outcome is not known, may
+// take effect for ever.
+func (h *history) add(to *[]porcupine.Operation, known bool, o porcupine.Operation) {
+	o.Return = h.clock.Add(1)
+	if !known {
+		o.Return = math.MaxInt64
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.apps = append(h.apps, porcupine.Operation{ClientId: client, Input: in, Call: call, Output: out, Return: end})
+	*to = append(*to, o)
 }
 
 // held notes that a client learned now that it has a lease.
@@ -143,14 +144,14 @@ func (h *history) judge() []string {
 	}
 	known := 0
 	for _, o := range h.ops {
-		if o.Output.(kvOutput).known {
+		if o.Output.(register.Output).Known {
 			known++
 		}
 	}
 	if known < minOps || len(h.faults) < minKinds || len(h.beliefs) < minBelief {
 		errs = append(errs, fmt.Sprintf("the run is meaningless: %d operations, %d kinds of faults, %d leases", known, len(h.faults), len(h.beliefs)))
 	}
-	errs = append(errs, linearizable("keys", register, h.ops)...)
+	errs = append(errs, linearizable("keys", register.Model, h.ops)...)
 	return append(errs, linearizable("releases", releases, h.apps)...)
 }
 

@@ -5,13 +5,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"appliance/node/register"
 )
 
 // busy is a history with enough in it, and nothing wrong.
 func busy() *history {
 	h := newHistory()
 	for i := range minOps {
-		h.kv(0, kvInput{op: "get", key: "quiet"}, h.call(), kvOutput{known: true})
+		h.kv(0, register.Input{Op: "get", Key: "quiet"}, h.call(), register.Output{Known: true})
 		h.faults[fmt.Sprint(i%minKinds)]++
 	}
 	for i := range minBelief {
@@ -23,16 +25,16 @@ func busy() *history {
 func second(s int) time.Time { return epoch.Add(time.Duration(s) * time.Second) }
 
 func TestJudgeFindsWhatIsWrong(t *testing.T) {
-	put := func(h *history, value string, out kvOutput) {
-		h.kv(1, kvInput{op: "set", key: "k", value: value}, h.call(), out)
+	put := func(h *history, value string, out register.Output) {
+		h.kv(1, register.Input{Op: "set", Key: "k", Value: value}, h.call(), out)
 	}
 	get := func(h *history, value string) {
-		h.kv(2, kvInput{op: "get", key: "k"}, h.call(), kvOutput{known: true, value: value})
+		h.kv(2, register.Input{Op: "get", Key: "k"}, h.call(), register.Output{Known: true, Value: value})
 	}
 	cas := func(h *history, expect, value string, done bool) {
-		h.kv(3, kvInput{op: "cas", key: "k", expect: expect, value: value}, h.call(), kvOutput{known: true, done: done})
+		h.kv(3, register.Input{Op: "cas", Key: "k", Expect: expect, Value: value}, h.call(), register.Output{Known: true, Done: done})
 	}
-	done := kvOutput{known: true, done: true}
+	done := register.Output{Known: true, Done: true}
 	for name, c := range map[string]struct {
 		add  func(h *history)
 		want string // "" if all is well
@@ -40,10 +42,10 @@ func TestJudgeFindsWhatIsWrong(t *testing.T) {
 		"nothing":             {func(*history) {}, ""},
 		"a lost write":        {func(h *history) { put(h, "1", done); get(h, "") }, "not linearizable"},
 		"an old read":         {func(h *history) { put(h, "1", done); put(h, "2", done); get(h, "1") }, "not linearizable"},
-		"unknown, took place": {func(h *history) { put(h, "1", kvOutput{}); get(h, "1") }, ""},
-		"unknown, did not":    {func(h *history) { put(h, "1", kvOutput{}); get(h, "") }, ""},
-		"unknown, late":       {func(h *history) { put(h, "1", kvOutput{}); get(h, ""); get(h, "1") }, ""},
-		"unknown, undone":     {func(h *history) { put(h, "1", kvOutput{}); get(h, "1"); get(h, "") }, "not linearizable"},
+		"unknown, took place": {func(h *history) { put(h, "1", register.Output{}); get(h, "1") }, ""},
+		"unknown, did not":    {func(h *history) { put(h, "1", register.Output{}); get(h, "") }, ""},
+		"unknown, late":       {func(h *history) { put(h, "1", register.Output{}); get(h, ""); get(h, "1") }, ""},
+		"unknown, undone":     {func(h *history) { put(h, "1", register.Output{}); get(h, "1"); get(h, "") }, "not linearizable"},
 		"a swap that must do": {func(h *history) { put(h, "1", done); cas(h, "1", "2", false) }, "not linearizable"},
 		"two swaps of one":    {func(h *history) { put(h, "1", done); cas(h, "1", "2", true); cas(h, "1", "3", true) }, "not linearizable"},
 		"two holders":         {func(h *history) { h.beliefs = append(h.beliefs, belief{"l", "b", second(3).Add(1), second(4)}) }, "two holders"},

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"appliance/node/model"
+	"appliance/node/register"
 	"appliance/raft/command"
 )
 
@@ -83,7 +84,7 @@ func run(seed uint64, dir string) (*history, *report) {
 	c.stop()
 	r := &report{Ops: len(h.ops), Leases: len(h.beliefs), Tasks: len(h.owners), Faults: h.faults, Hung: c.hung.Load(), Trace: tr.all()}
 	for _, o := range h.ops {
-		if !o.Output.(kvOutput).known {
+		if !o.Output.(register.Output).Known {
 			r.Unknown++
 		}
 	}

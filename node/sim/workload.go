@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"appliance/node/model"
+	"appliance/node/register"
 	"appliance/raft"
 	"appliance/raft/command"
 	"appliance/raft/state"
@@ -91,12 +92,12 @@ func (c *client) onKeys(ctx context.Context, p *process) {
 	case 0, 1, 2:
 		c.get(ctx, p, key)
 	case 3:
-		c.write(ctx, p, kvInput{op: "set", key: key, value: c.value()}, 0)
+		c.write(ctx, p, register.Input{Op: "set", Key: key, Value: c.value()}, 0)
 	case 4:
-		c.write(ctx, p, kvInput{op: "delete", key: key}, 0)
+		c.write(ctx, p, register.Input{Op: "delete", Key: key}, 0)
 	case 5, 6:
 		row := c.seen[key]
-		c.write(ctx, p, kvInput{op: "cas", key: key, expect: string(row.Value), value: c.value()}, row.ModifyIndex)
+		c.write(ctx, p, register.Input{Op: "cas", Key: key, Expect: string(row.Value), Value: c.value()}, row.ModifyIndex)
 	default:
 		c.lease(ctx, p)
 	}
@@ -114,20 +115,20 @@ func (c *client) get(ctx context.Context, p *process, key string) {
 	if p.dead.Load() {
 		return
 	}
-	out := kvOutput{known: true}
+	out := register.Output{Known: true}
 	if delete(c.seen, key); row != nil {
-		out.value = string(row.Value)
+		out.Value = string(row.Value)
 		c.seen[key] = *row
 	}
-	c.history.kv(c.id, kvInput{op: "get", key: key}, call, out)
+	c.history.kv(c.id, register.Input{Op: "get", Key: key}, call, out)
 }
 
-func (c *client) write(ctx context.Context, p *process, in kvInput, index uint64) {
-	cmd := &command.KVTxn{Ops: []command.KVOp{{Verb: in.op, Key: in.key, Value: []byte(in.value), Index: index}}}
+func (c *client) write(ctx context.Context, p *process, in register.Input, index uint64) {
+	cmd := &command.KVTxn{Ops: []command.KVOp{{Verb: in.Op, Key: in.Key, Value: []byte(in.Value), Index: index}}}
 	call := c.history.call()
 	res, err := propose(ctx, p.core, cmd)
-	delete(c.seen, in.key)
-	var out kvOutput
+	delete(c.seen, in.Key)
+	var out register.Output
 	var got command.KVTxnResult
 	switch {
 	case p.dead.Load(): // unknown
@@ -136,13 +137,13 @@ func (c *client) write(ctx context.Context, p *process, in kvInput, index uint64
 		return
 	case err != nil:
 	case res.Decode(&got) != nil:
-		c.history.fail("%s %s: result %s %v", in.op, in.key, res.Value, res.Err)
+		c.history.fail("%s %s: result %s %v", in.Op, in.Key, res.Value, res.Err)
 	default:
-		out = kvOutput{known: true, done: len(got.Errors) == 0}
-		if out.done && in.op != "delete" && len(got.Results) == 1 {
+		out = register.Output{Known: true, Done: len(got.Errors) == 0}
+		if out.Done && in.Op != "delete" && len(got.Results) == 1 {
 			row := got.Results[0]
-			row.Value = []byte(in.value)
-			c.seen[in.key] = row
+			row.Value = []byte(in.Value)
+			c.seen[in.Key] = row
 		}
 	}
 	c.history.kv(c.id, in, call, out)

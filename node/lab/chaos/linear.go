@@ -13,52 +13,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"appliance/node/register"
+
 	"github.com/anishathalye/porcupine"
 )
-
-// kvInput is an operation on one key. cas expects a value: values are unique,
-// so they tell versions apart.
-type kvInput struct{ op, key, expect, value string }
-
-// kvOutput is what came of it; known is false if the client never learned that.
-type kvOutput struct {
-	known, done bool
-	value       string // of get
-}
-
-// register is one key. The state is its value, "" if there is none.
-var register = porcupine.Model{
-	Partition: func(ops []porcupine.Operation) (parts [][]porcupine.Operation) {
-		byKey := map[string][]porcupine.Operation{}
-		for _, o := range ops {
-			k := o.Input.(kvInput).key
-			byKey[k] = append(byKey[k], o)
-		}
-		for _, part := range byKey {
-			parts = append(parts, part)
-		}
-		return parts
-	},
-	Init: func() any { return "" },
-	Step: func(st, input, output any) (bool, any) {
-		at, in, out := st.(string), input.(kvInput), output.(kvOutput)
-		switch in.op {
-		case "get":
-			return out.value == at, at
-		case "set":
-			return !out.known || out.done, in.value
-		default: // cas
-			fits := at == in.expect
-			if out.known && out.done != fits {
-				return false, at
-			}
-			if fits {
-				return true, in.value
-			}
-			return true, at
-		}
-	},
-}
 
 const (
 	// epochTime is how long a set of keys is used: a history must be short to
@@ -102,21 +60,21 @@ func (l *linear) client(id int) func(ctx context.Context) error {
 		l.active[epoch]++
 		l.mu.Unlock()
 		key := fmt.Sprintf("chaos/linear/%d/%d", epoch, rand.IntN(epochKeys))
-		in := kvInput{key: key, op: "get"}
+		in := register.Input{Key: key, Op: "get"}
 		seen, ok := last[key]
 		method, path, value := http.MethodGet, "/v1/kv/"+key, fmt.Sprintf("%d-%d", id, n)
 		switch r := rand.IntN(10); {
 		case r < 3:
-			in.op, in.value, method = "set", value, http.MethodPut
+			in.Op, in.Value, method = "set", value, http.MethodPut
 		case r < 6 && ok:
-			in.op, in.value, in.expect, method = "cas", value, seen.value, http.MethodPut
+			in.Op, in.Value, in.Expect, method = "cas", value, seen.value, http.MethodPut
 			path += fmt.Sprintf("?cas=%d", seen.index)
 		}
 		call := l.clock.Add(1)
-		out, p, err := l.once(ctx, l.nodes[rand.IntN(len(l.nodes))], method, path, in.value)
+		out, p, err := l.once(ctx, l.nodes[rand.IntN(len(l.nodes))], method, path, in.Value)
 		end := l.clock.Add(1)
-		if in.op == "get" && err == nil {
-			last[key] = version{p.ModifyIndex, out.value}
+		if in.Op == "get" && err == nil {
+			last[key] = version{p.ModifyIndex, out.Value}
 		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -124,7 +82,7 @@ func (l *linear) client(id int) func(ctx context.Context) error {
 		switch {
 		case err == nil:
 			l.known++
-		case unsent(err) || in.op == "get":
+		case unsent(err) || in.Op == "get":
 			return err // it says nothing
 		default:
 			end = math.MaxInt64
@@ -134,32 +92,32 @@ func (l *linear) client(id int) func(ctx context.Context) error {
 	}
 }
 
-func (l *linear) once(ctx context.Context, n *node, method, path, value string) (kvOutput, pair, error) {
+func (l *linear) once(ctx context.Context, n *node, method, path, value string) (register.Output, pair, error) {
 	text, _, err := n.do(ctx, method, path, value)
 	var missing *statusError
 	if method == http.MethodGet {
 		if errors.As(err, &missing) && missing.code == http.StatusNotFound && strings.TrimSpace(missing.text) == "" {
-			return kvOutput{known: true}, pair{}, nil
+			return register.Output{Known: true}, pair{}, nil
 		}
 		var list []pair
 		if err == nil {
 			err = json.Unmarshal(text, &list)
 		}
 		if err != nil || len(list) != 1 {
-			return kvOutput{}, pair{}, errors.Join(err, fmt.Errorf("%d pairs", len(list)))
+			return register.Output{}, pair{}, errors.Join(err, fmt.Errorf("%d pairs", len(list)))
 		}
-		return kvOutput{known: true, value: string(list[0].Value)}, list[0], nil
+		return register.Output{Known: true, Value: string(list[0].Value)}, list[0], nil
 	}
 	if err != nil {
-		return kvOutput{}, pair{}, err
+		return register.Output{}, pair{}, err
 	}
 	switch strings.TrimSpace(string(text)) {
 	case "true":
-		return kvOutput{known: true, done: true}, pair{}, nil
+		return register.Output{Known: true, Done: true}, pair{}, nil
 	case "false":
-		return kvOutput{known: true}, pair{}, nil
+		return register.Output{Known: true}, pair{}, nil
 	}
-	return kvOutput{}, pair{}, fmt.Errorf("the write was answered by %.100s", text)
+	return register.Output{}, pair{}, fmt.Errorf("the write was answered by %.100s", text)
 }
 
 // run turns the epochs over and judges each when its last operation is back.
@@ -197,9 +155,9 @@ func (l *linear) judge(all bool) {
 	}
 	l.mu.Unlock()
 	for _, ops := range ready {
-		for _, part := range register.Partition(ops) {
+		for _, part := range register.Model.Partition(ops) {
 			l.wrong.check(linearRule, 1)
-			switch porcupine.CheckOperationsTimeout(register, part, judgeTime) {
+			switch porcupine.CheckOperationsTimeout(register.Model, part, judgeTime) {
 			case porcupine.Illegal:
 				l.wrong.violate(linearRule, "%s", tell(part))
 			case porcupine.Unknown:
