@@ -133,14 +133,25 @@ func (n *Node) watchAddress(ctx context.Context) error {
 		}
 		err = c.follow()
 		if c.Advertise != n.cfg.Advertise || !slices.Equal(c.Masters, n.cfg.Masters) {
-			return fmt.Errorf("this node's address was %s and is %s now, or the masters it asks first are others: it starts again", n.cfg.Advertise, c.Advertise)
+			return model.Errorf(model.CodeUnavailable, "this node starts again").
+				Because("its address was %s and is %s now, or the masters that it asks first are others", n.cfg.Advertise, c.Advertise).Try("wait a moment")
 		}
 		if err != nil && !told {
 			n.log.Error("others cannot reach this node", "err", err)
 		}
 		told = err != nil
+		n.reportAddress(err)
 	}
 	return nil
+}
+
+// reportAddress tells the doctor whether others can reach this node.
+func (n *Node) reportAddress(err error) {
+	var lost *model.Error
+	if !errors.As(err, &lost) {
+		lost = &model.Error{}
+	}
+	n.watchdogs.down("this node's address", strings.TrimPrefix(lost.What+": "+lost.Why, ": "), lost.Fix)
 }
 
 // certifyAddress renews the node's certificate until it names its address.

@@ -1,14 +1,20 @@
 package node
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"maps"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"appliance/discovery/discoverytest"
 	"appliance/node/model"
+	"appliance/raft/command"
+	"appliance/raft/state"
 )
 
 // movable is a node's configuration in a directory of its own.
@@ -117,5 +123,44 @@ func TestFirstMasters(t *testing.T) {
 	}
 	if got := firstMasters(c); !slices.Equal(got, c.Masters) {
 		t.Errorf("with a broken file: %v", got)
+	}
+}
+
+func TestMastersThatAllMovedMeetByTheAgents(t *testing.T) {
+	c := discoverytest.New()
+	c.Must(&command.InitCluster{Cluster: model.Cluster{ID: "c1", Name: "house"}})
+	n := &Node{cfg: movable(t, "127.0.0.1"), store: c.Store, log: slog.New(slog.DiscardHandler), started: time.Now()}
+	n.masters = &masters{where: &locator{store: n.store}}
+	c.Node("ms1", "192.0.2.21", model.RoleAgent)
+	c.Node("ms2", "192.0.2.22", model.RoleAgent)
+	c.Status("ms2", model.NodeLeft)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- n.keepMasters(ctx) }()
+	want := []string{"192.0.2.21:7601"}
+	for deadline := time.Now().Add(10 * time.Second); !slices.Equal(lastKnown(n.cfg, agentsFile), want); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("written down: %v", lastKnown(n.cfg, agentsFile))
+		}
+	}
+	cancel()
+	<-done
+	// A master that starts again knows nothing but what is in its files.
+	again := &Node{cfg: n.cfg, store: state.New(), started: time.Now()}
+	again.masters = &masters{where: &locator{store: again.store}, agents: lastKnown(n.cfg, agentsFile)}
+	if got := again.otherSeeds(); !slices.Equal(got, want) {
+		t.Errorf("it asks %v", got)
+	}
+}
+
+func TestALostAddressIsAFinding(t *testing.T) {
+	n := &Node{watchdogs: newWatchdogs(slog.New(slog.DiscardHandler))}
+	n.reportAddress(model.Errorf(model.CodeUnavailable, "this machine does not have the address").Because("it has another").Try("appliance set"))
+	if got := n.watchdogs.parts; len(got) != 1 || got[0].Fix != "appliance set" || !strings.Contains(got[0].Why, "it has another") {
+		t.Errorf("%+v", got)
+	}
+	n.reportAddress(nil)
+	if got := n.watchdogs.parts; len(got) != 0 {
+		t.Errorf("with its address: %+v", got)
 	}
 }

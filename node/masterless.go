@@ -92,13 +92,30 @@ func (n *Node) lastContact() (since time.Duration, away bool) {
 }
 
 // otherSeeds are agents to gossip with while no master answers: a node that
-// restarts then would else meet nobody.
+// restarts then would else meet nobody. A master has no state at all before it
+// has met a majority of the others, which may all have moved. When they have,
+// the agents ask in vain where they were: it is for a master to look for them.
 func (n *Node) otherSeeds() []string {
-	total, there := n.mastersThere()
-	if total == 0 || there > 0 {
+	switch total, there := n.mastersThere(); {
+	case total == 0:
+		return n.masters.agents
+	case there > 0 && (n.voter == nil || n.meetsAgent()):
 		return nil
 	}
-	var out []string
+	return n.someAgents()
+}
+
+func (n *Node) meetsAgent() bool {
+	for _, m := range n.gossip.Members() {
+		if m.Role == string(model.RoleAgent) && m.Alive {
+			return true
+		}
+	}
+	return false
+}
+
+// someAgents are gossip addresses of agents as the state has them.
+func (n *Node) someAgents() (out []string) {
 	for m := range state.Nodes.All(n.store.Snapshot()) {
 		if m.Role == model.RoleAgent && m.Status != model.NodeLeft && m.ID != n.cfg.ID && len(out) < otherSeeds {
 			out = append(out, net.JoinHostPort(m.Addr, strconv.Itoa(gossipPort)))

@@ -50,6 +50,7 @@ func (l *locator) of(n *model.Node) string {
 type masters struct {
 	where    *locator
 	fallback []string
+	agents   []string // gossip addresses of some, as of the last run
 
 	mu    sync.Mutex
 	index uint64          // of the state
@@ -94,13 +95,14 @@ func (m *masters) list() []string {
 // old.
 const mastersFile = "masters.json"
 
+// agentsFile holds where some agents were, to meet the others by if all
+// masters have moved.
+const agentsFile = "agents.json"
+
 // firstMasters are whom to ask before there is a state: those that the operator
 // or the join named, then those that were there last.
 func firstMasters(c Config) []string {
-	var last []string
-	if raw, err := os.ReadFile(c.dir(mastersFile)); err == nil {
-		_ = json.Unmarshal(raw, &last) // a broken file names nobody
-	}
+	last := lastKnown(c, mastersFile)
 	out := slices.Clone(c.Masters)
 	for _, addr := range last {
 		if !slices.Contains(out, addr) {
@@ -110,21 +112,37 @@ func firstMasters(c Config) []string {
 	return out
 }
 
-// keepMasters writes down where the masters are whenever that changes.
+func lastKnown(c Config, file string) (addrs []string) {
+	if raw, err := os.ReadFile(c.dir(file)); err == nil {
+		_ = json.Unmarshal(raw, &addrs) // a broken file names nobody
+	}
+	return addrs
+}
+
+// keepMasters writes down where the masters and some agents are whenever that
+// changes.
 func (n *Node) keepMasters(ctx context.Context) error {
-	var last []string
+	var masters, agents []string
 	for ctx.Err() == nil {
-		if now := n.masters.list(); !slices.Equal(now, last) {
-			raw, err := json.Marshal(now)
-			if err == nil {
-				err = durable.Write(n.cfg.dir(mastersFile), raw)
-			}
-			if err != nil {
-				n.log.Warn("where the masters are was not written down", "err", err)
-			}
-			last = now
+		n.writeKnown(mastersFile, n.masters.list(), &masters)
+		if now := n.someAgents(); len(now) > 0 { // before there is a state the former ones are better
+			n.writeKnown(agentsFile, now, &agents)
 		}
 		pause(ctx, 5*time.Second)
 	}
 	return nil
+}
+
+func (n *Node) writeKnown(file string, now []string, last *[]string) {
+	if slices.Equal(now, *last) {
+		return
+	}
+	raw, err := json.Marshal(now)
+	if err == nil {
+		err = durable.Write(n.cfg.dir(file), raw)
+	}
+	if err != nil {
+		n.log.Warn("where the other nodes are was not written down", "err", err)
+	}
+	*last = now
 }

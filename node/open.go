@@ -66,7 +66,7 @@ func (n *Node) openCore(ctx context.Context) error {
 	n.hashes = newStateHashes(n.log)
 	machine.OnCheckpoint(n.hashes.checkpoint)
 	n.replica = raft.NewReplica(machine)
-	n.masters = &masters{where: &locator{store: n.store}, fallback: firstMasters(n.cfg)}
+	n.masters = &masters{where: &locator{store: n.store}, fallback: firstMasters(n.cfg), agents: lastKnown(n.cfg, agentsFile)}
 	n.dialer = wire.NewDialer(n.keys)
 	n.server = wire.NewServer(n.keys, n.log)
 	n.rpc = http.NewServeMux()

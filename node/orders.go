@@ -91,7 +91,7 @@ const ordersEvery = time.Second
 func (n *Node) awaitOrder(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if _, err := os.Stat(n.cfg.dir(orderFile)); err == nil {
-			return errors.New("this node starts again to carry out what appliance recover has asked for")
+			return model.Errorf(model.CodeUnavailable, "this node starts again").Because("appliance recover has asked for something").Try("wait a moment")
 		}
 		pause(ctx, ordersEvery)
 	}

@@ -17,7 +17,8 @@ by itself, and on one that is stopped.
 
 A machine whose address init or join found by themselves needs this only if it
 has several addresses: otherwise the node follows by itself. If all masters have
-moved at once, name some of their new addresses on every node with --masters.`,
+moved at once they meet by the agents; without any agent, name some of the new
+addresses on every master with --masters.`,
 		Example: "  appliance set --advertise 192.168.56.31",
 		RunE: func(*cobra.Command, []string) error {
 			if ch.Advertise == "" && len(ch.Masters) == 0 {
