@@ -81,7 +81,7 @@ sim: ## simulate whole control planes under faults, one for each seed (SEEDS=50)
 chaos: build ## break a lab on purpose in every way of the short set and check what must hold (root, minutes)
 	$(ROOT) bin/appliance chaos run short --seed $(SEED)
 
-chaos-long: build-skewed ## an hour of scenarios at random from SEED, wrong clocks too, with a look at growth (root; LONG=1h)
+chaos-long: build-skewed ## an hour of all scenarios in random orders from SEED, with a look at growth (root; LONG=1h)
 	$(ROOT) bin/appliance-skewed chaos run all --for $(LONG) --seed $(SEED)
 
 bench: build ## print the table of targets, measured in a lab

@@ -194,7 +194,7 @@ something.`,
 		return nil
 	}
 	f := cmd.Flags()
-	f.DurationVar(&o.For, "for", 0, "how long: of one scenario its length, of several the time for them at random (default: each once)")
+	f.DurationVar(&o.For, "for", 0, "how long: of one scenario its length, of several the time for rounds of all in random orders (default: each once)")
 	f.Uint64Var(&o.Seed, "seed", 1, "what is chosen at random follows from it")
 	f.StringVar(&o.Dir, "dir", lab.DefaultDir, "directory of the lab")
 	f.StringVar(&o.Name, "name", lab.DefaultName, "name of a lab that has to be started")

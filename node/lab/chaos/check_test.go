@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -117,6 +118,30 @@ func TestLostWritesAreFound(t *testing.T) {
 				t.Errorf("lost %v, want %v; %d acknowledged", lost, tt.lost, d.acknowledged())
 			}
 		})
+	}
+}
+
+func TestEveryScenarioHasItsTurn(t *testing.T) {
+	r := &run{o: Options{For: time.Hour}, began: time.Now(), rand: rand.New(rand.NewPCG(1, 2))}
+	var order []string
+	for i := range 3 * len(Scenarios) {
+		sc, _, ok := r.choice(Scenarios, i)
+		if !ok {
+			t.Fatal("the run is over")
+		}
+		order = append(order, sc.Name)
+	}
+	for at := 0; at < len(order); at += len(Scenarios) {
+		seen := map[string]bool{}
+		for _, name := range order[at : at+len(Scenarios)] {
+			seen[name] = true
+		}
+		if len(seen) != len(Scenarios) {
+			t.Errorf("the round from %d has only %d of %d scenarios", at, len(seen), len(Scenarios))
+		}
+	}
+	if slices.Equal(order[:len(Scenarios)], order[len(Scenarios):2*len(Scenarios)]) {
+		t.Error("two rounds have the same order")
 	}
 }
 

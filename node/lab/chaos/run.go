@@ -29,7 +29,7 @@ type Options struct {
 	Binary      string        // the command line; default this executable
 	App         string        // directory of the app that is put under load
 	Scenarios   []string      // names; "short" is that set, "all" is all that can run
-	For         time.Duration // with one scenario its length; with several the time for scenarios at random, 0: each once
+	For         time.Duration // with one scenario its length; with several the time for rounds of all in random orders, 0: each once
 	Seed        uint64
 	Keep        bool      // do not remove a lab that was started for the run
 	Out         io.Writer // progress
@@ -46,8 +46,9 @@ type run struct {
 	load    *load
 	rand    *rand.Rand
 	began   time.Time
-	next    int // machine of "next"
-	nextM   int // master of "nextmaster"
+	next    int   // machine of "next"
+	nextM   int   // master of "nextmaster"
+	round   []int // the order of this round's scenarios
 	report  *Report
 	sizes   []map[string]Size
 }
@@ -216,7 +217,8 @@ func (r *run) all(ctx context.Context, list []Scenario) (*Report, error) {
 	return r.report, nil
 }
 
-// choice is the i-th scenario: each once, or at random until the time is over.
+// choice is the i-th scenario: each once, or round after round of all in a
+// random order until the time is over.
 func (r *run) choice(list []Scenario, i int) (Scenario, time.Duration, bool) {
 	switch {
 	case len(list) == 1:
@@ -234,7 +236,10 @@ func (r *run) choice(list []Scenario, i int) (Scenario, time.Duration, bool) {
 	if time.Since(r.began) > r.o.For-time.Minute {
 		return Scenario{}, 0, false
 	}
-	sc := list[r.rand.IntN(len(list))]
+	if i%len(list) == 0 {
+		r.round = r.rand.Perm(len(list))
+	}
+	sc := list[r.round[i%len(list)]]
 	return sc, sc.Length, true
 }
 
