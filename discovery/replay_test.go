@@ -21,7 +21,7 @@ func TestTablesReplayExactly(t *testing.T) {
 		c, l := notejam(nil), discoverytest.NewLiveness()
 		c.Deploy(model.AppSpec{ID: "/test/web", Instances: 2, Ports: []model.Port{{ContainerPort: 80}, {ContainerPort: 81}}})
 		var table *discovery.Table
-		for i := range 50 {
+		for i := range 25 {
 			node, id := replay.One(r, "ms1", "ms2"), fmt.Sprint("t", r.IntN(i+1))
 			switch r.IntN(7) {
 			case 0, 1:

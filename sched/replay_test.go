@@ -125,7 +125,7 @@ func (h *history) agents() {
 func TestRoundsReplayExactly(t *testing.T) {
 	replay.Exactly(t, func(r *rand.Rand, say replay.Say) {
 		h := newHistory(t, r, say)
-		for range 60 {
+		for range 40 {
 			h.event()
 			h.agents()
 			h.now = h.now.Add(time.Second)

@@ -16,7 +16,7 @@ func TestStepReplaysExactly(t *testing.T) {
 		addr := func() netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, byte(r.IntN(4))}) }
 		c := Settings{Source: addr(), Priority: uint8(11 + r.IntN(245)), Interval: 100 * time.Millisecond, Preempt: r.IntN(2) == 0, Fenced: r.IntN(2) == 0}
 		now, s := epoch, State{}
-		for range 2000 {
+		for range 800 {
 			e := Event{Kind: Kind(r.IntN(int(Fault) + 1)), From: addr(), Advert: Advert{VRID: 1, Priority: uint8(r.IntN(256)), Interval: c.Interval}}
 			switch r.IntN(3) {
 			case 0:

@@ -13,7 +13,7 @@ import (
 func TestBoardReplaysExactly(t *testing.T) {
 	replay.Exactly(t, func(r *rand.Rand, say replay.Say) {
 		b, now := NewBoard(), t0
-		for range 300 {
+		for range 100 {
 			now = now.Add(time.Duration(r.IntN(12)) * time.Second)
 			s := well()
 			s.Now = now
