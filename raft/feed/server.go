@@ -23,8 +23,12 @@ type Master interface {
 }
 
 const (
-	streamBatch = 256             // entries in one write
-	lagLimit    = 2 * time.Second // a master that stays behind its follower, or the cluster, this long is left
+	streamBatch = 256 // entries in one write
+	// A write of several entries says that the log is busy. The next then waits for gap, so that followers
+	// are not woken for each handful; who makes one change after another is not held up.
+	crowd    = 4
+	gap      = 10 * time.Millisecond
+	lagLimit = 2 * time.Second // a master that stays behind its follower, or the cluster, this long is left
 )
 
 // Server serves the feed of a master. Safe for concurrent use.
@@ -121,6 +125,10 @@ func (s *stream) run() error {
 			}
 			wake = closed
 		}
+		var rest <-chan time.Time
+		if n := len(items); n >= crowd && n < streamBatch {
+			wake, rest = nil, time.After(gap)
+		}
 		select {
 		case <-s.gone:
 			return nil
@@ -131,6 +139,7 @@ func (s *stream) run() error {
 				return err
 			}
 		case <-wake:
+		case <-rest:
 		}
 	}
 }
