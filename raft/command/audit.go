@@ -108,7 +108,7 @@ func chain(tx *state.Tx, index uint64, r *model.AuditRecord, keep int) {
 
 // failed tells a transaction that changed nothing, which is no refusal.
 func failed(value any) bool {
-	res, ok := value.(KVTxnResult)
+	res, ok := value.(*KVTxnResult)
 	return ok && len(res.Errors) > 0
 }
 

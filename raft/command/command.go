@@ -148,8 +148,8 @@ func Apply(tx *state.Tx, index uint64, data []byte) (Result, error) {
 func ApplyCommand(tx *state.Tx, index uint64, c Command) (Result, error) {
 	value, refusal := c.apply(tx, index)
 	res := Result{Index: index, Err: refusal}
-	if kv, ok := value.(KVTxnResult); ok {
-		res.kv = &kv
+	if kv, ok := value.(*KVTxnResult); ok {
+		res.kv = kv
 	} else if value != nil {
 		raw, err := json.Marshal(value)
 		if err != nil {

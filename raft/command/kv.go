@@ -45,7 +45,9 @@ func (c *KVTxn) ReadOnly() bool {
 // Read evaluates the operations of a read-only transaction on a view.
 func (c *KVTxn) Read(s *state.Snapshot) KVTxnResult {
 	w := kvWrites{snap: s, pending: map[string]*model.KV{}, at: c.At}
-	return w.all(c.Ops)
+	var res KVTxnResult
+	w.all(c.Ops, &res)
+	return res
 }
 
 // KVTxnResult is the result of KVTxn. With errors nothing was written.
@@ -62,7 +64,13 @@ type KVTxnError struct {
 
 func (c *KVTxn) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 	w := kvWrites{snap: &tx.Snapshot, pending: map[string]*model.KV{}, at: c.At}
-	res := w.all(c.Ops)
+	mem := &struct {
+		KVTxnResult
+		row [1]model.KV
+	}{} // in one piece: tens of thousands of results are remembered
+	res := &mem.KVTxnResult
+	res.Results = mem.row[:0]
+	w.all(c.Ops, res)
 	if len(res.Errors) > 0 {
 		return res, nil
 	}
@@ -89,7 +97,8 @@ type kvWrites struct {
 	known bool
 }
 
-func (w *kvWrites) all(ops []KVOp) (res KVTxnResult) {
+// all does the operations and adds to res what they answer.
+func (w *kvWrites) all(ops []KVOp, res *KVTxnResult) {
 	for i, op := range ops {
 		rows, what := w.do(op)
 		if what != "" {
@@ -98,10 +107,9 @@ func (w *kvWrites) all(ops []KVOp) (res KVTxnResult) {
 		}
 		res.Results = append(res.Results, rows...)
 	}
-	if len(res.Errors) > 0 {
+	if len(res.Errors) > 0 || len(res.Results) == 0 {
 		res.Results = nil
 	}
-	return res
 }
 
 func (w *kvWrites) get(key string) *model.KV {
