@@ -120,8 +120,12 @@ func (r recorded) Batch(index uint64, apply func()) {
 
 // Restore implements raft.StateMachine.
 func (r recorded) Restore(in io.Reader) error {
+	before := r.store.Snapshot().Index()
 	err := r.Machine.Restore(in)
 	if err == nil {
+		if now := r.store.Snapshot().Index(); now < before && r.at[0] == 'm' { // a master takes back nothing that it has acknowledged
+			r.journal.fail("%s goes back from index %d to %d", r.at, before, now)
+		}
 		r.journal.state(r.at, r.store.Snapshot())
 	}
 	return err
