@@ -96,6 +96,15 @@ func TestCIRunsWhatIsLeftOut(t *testing.T) {
 			t.Errorf("`make test` leaves %s out, and no target that it calls runs it: %v", name, calls[1])
 		}
 	}
+	ci, err := os.ReadFile(filepath.Join(root, ".ci/run"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"export CI=true", "\tmake test\n", "make --no-print-directory sim SEEDS=50", "make --no-print-directory demo", "make --no-print-directory chaos"} {
+		if !strings.Contains(string(ci), want) {
+			t.Errorf(".ci/run does not say %q", want)
+		}
+	}
 	if strings.Contains(string(raw), "-short") {
 		t.Error("the Makefile runs tests with -short")
 	}
