@@ -33,7 +33,8 @@
 //     more than a second after it.
 //   - Growth is judged in runs of 15 minutes and more. The tables that keep a
 //     history are filled before. Sizes are taken when all faults are healed and
-//     the load goes on, after unused memory was given back to the system, and
+//     the load goes on, after two collections (pools survive one, and one list of
+//     the whole audit log leaves 33 MiB in them) gave memory back, and
 //     count after 5 minutes or a tenth of the run: the first third of the rest
 //     is compared with the last one, by medians, a process only with itself or
 //     with processes of its role that ran about as long.

@@ -42,9 +42,11 @@ func (r *run) measure(ctx context.Context) map[string]Size {
 		}
 		n := newNode(r.lab, m.Name)
 		ctx, cancel := context.WithTimeout(ctx, pageTime)
-		_, _, _ = n.do(ctx, "GET", "/debug/pprof/free", "") // older nodes cannot
-		profile, _, _ := n.do(ctx, "GET", "/debug/pprof/heap?gc=1&debug=1", "")
+		for range 2 { // a pool keeps what it holds over one collection (sync.Pool)
+			_, _, _ = n.do(ctx, "GET", "/debug/pprof/free", "") // older nodes cannot
+		}
 		made, mapped := resident(proc)
+		profile, _, _ := n.do(ctx, "GET", "/debug/pprof/heap?gc=1&debug=1", "")
 		s := Size{Of: m.Name, At: time.Since(r.began), Memory: made, Mapped: mapped, Heap: heap(string(profile)), Pid: m.Service.Pid, Age: time.Since(m.Service.Since)}
 		if text, _, err := n.do(ctx, "GET", "/debug/pprof/goroutine?debug=1", ""); err == nil {
 			_, _ = fmt.Sscanf(string(text), "goroutine profile: total %d", &s.Goroutines)
