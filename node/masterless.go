@@ -124,14 +124,16 @@ func (n *Node) someAgents() (out []string) {
 	return out
 }
 
-// understudy lets an agent that serves ingress hold the cluster's VIP while no
-// master is there to hold it.
+// understudy lets an agent that serves ingress hold the cluster's VIP while
+// there is no majority of masters: those that are left may have started anew
+// and know nothing (see awaitVIP). One that holds the VIP keeps it, since an
+// agent's priority is lower.
 func (n *Node) understudy(ctx context.Context) error {
 	var silent time.Time
 	for ctx.Err() == nil {
 		total, there := n.mastersThere()
 		switch now := time.Now(); {
-		case total == 0 || there > 0:
+		case total == 0 || there > total/2:
 			silent = time.Time{}
 		case silent.IsZero():
 			silent = now
@@ -157,14 +159,14 @@ func (n *Node) standIn(ctx context.Context) {
 	go func() { ended <- runner.Run(ctx) }()
 	n.stand.Store(runner)
 	defer n.stand.Store(nil)
-	n.log.Info("no master answers: this node takes part in the election of the VIP's holder", "vip", runner.addr)
+	n.log.Info("no majority of masters answers: this node takes part in the election of the VIP's holder", "vip", runner.addr)
 	for {
 		select {
 		case err := <-ended:
 			n.log.Info("this node takes no part in the VIP any more", "vip", runner.addr, "err", err)
 			return
 		case <-time.After(understudyLook):
-			if _, there := n.mastersThere(); there > 0 {
+			if total, there := n.mastersThere(); there > total/2 {
 				cancel() // hands over
 			}
 		}

@@ -7,12 +7,14 @@ import (
 	"testing"
 	"time"
 
+	"appliance/discovery/discoverytest"
 	"appliance/node/model"
 	"appliance/node/pki"
 	"appliance/node/wire"
 	"appliance/node/wire/wiretest"
 	"appliance/raft"
 	"appliance/raft/command"
+	"appliance/raft/state"
 )
 
 // Agents whose masters were away for longer than their certificates live must
@@ -111,5 +113,47 @@ func TestExpiredNodeGetsBackIn(t *testing.T) {
 	<-done
 	if keys.Expired(time.Now()) || renewed != 1 {
 		t.Errorf("expired: %v, renewed %d times", keys.Expired(time.Now()), renewed)
+	}
+}
+
+// stray is a master's log that nobody leads, or somebody.
+type stray struct {
+	core
+	led string
+}
+
+func (s stray) leader() string { return s.led }
+
+func TestAMasterThatKnowsNothingLeavesTheVIPToOthers(t *testing.T) {
+	now := time.Now()
+	known := discoverytest.New()
+	known.Must(&command.InitCluster{Cluster: model.Cluster{ID: "c1", Name: "house"}})
+	for _, tc := range []struct {
+		name   string
+		agent  bool
+		led    string
+		known  bool
+		runs   time.Duration
+		serves bool
+	}{
+		{name: "just started alone", runs: time.Second},
+		{name: "alone for long, without a state", runs: time.Hour},
+		{name: "just started alone, with its last snapshot", known: true, runs: time.Second},
+		{name: "alone for long, with its last snapshot", known: true, runs: loneVIP, serves: true},
+		{name: "led", led: "m2", runs: time.Second, serves: true},
+		{name: "an agent, whose state is kept", agent: true, known: true, serves: true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			n := &Node{store: state.New(), core: stray{led: tc.led}, started: now.Add(-tc.runs)}
+			if !tc.agent {
+				n.voter = &voter{}
+			}
+			if tc.known {
+				n.store = known.Store
+			}
+			if got := n.awaitVIP(now); got != tc.serves {
+				t.Errorf("it may hold the VIP: %v", got)
+			}
+		})
 	}
 }

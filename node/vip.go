@@ -74,6 +74,9 @@ func (n *Node) holdsVIP(atLeast time.Duration) bool {
 
 // runVIP goes on trying: the interface may come later than the node, or go.
 func (n *Node) runVIP(ctx context.Context) error {
+	for ctx.Err() == nil && !n.awaitVIP(time.Now()) {
+		pause(ctx, settled)
+	}
 	for ctx.Err() == nil {
 		err := n.vip.Run(ctx)
 		if ctx.Err() == nil {
@@ -82,6 +85,17 @@ func (n *Node) runVIP(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// loneVIP is when a master that nobody leads takes part in the election all
+// the same: the routes of its last snapshot are better than none.
+const loneVIP = 30 * time.Second
+
+// awaitVIP reports whether this node's ingress knows where to send visitors. A
+// master that starts without a majority has an empty state or one of long ago,
+// while agents that hold the VIP know all.
+func (n *Node) awaitVIP(now time.Time) bool {
+	return n.voter == nil || n.core.leader() != "" || n.cluster().ID != "" && now.Sub(n.started) >= loneVIP
 }
 
 // linkOf finds the interface that has the node's address.

@@ -34,6 +34,11 @@ func at(path string) func() string { return func() string { return path } }
 
 func (a *app) statusCmd() *cobra.Command {
 	return look(a, "status", "Show the cluster at a glance", at("/status"), func(p *ui.Printer, st api.Status) {
+		if st.Cluster == "" {
+			p.Line("this master waits for a majority of the masters; it knows nothing of the cluster yet")
+			printFindings(p, st)
+			return
+		}
 		p.Line("cluster %s, leader %s, VIP %s on %s", st.Cluster, ui.Or(st.Leader), ui.Or(st.VIP), ui.Or(st.VIPNode))
 		if !st.Fresh {
 			p.Line("warning: %s is out of touch with the masters; this is what it last knew", st.Node)

@@ -84,6 +84,10 @@ func checkMasters(s *Sample, _ Was) []Finding {
 	slices.Sort(away)
 	need := total/2 + 1
 	switch {
+	case total == 0 && s.Master && s.Leader == "":
+		return []Finding{{Code: MastersAway, Severity: Error, hold: leaderHold, What: "this master knows nothing of the cluster yet: no master leads",
+			Why: "it has started anew, and reads its log when a majority of the masters reach each other",
+			Fix: "start the other masters; if they are lost for ever: appliance recover --plan"}}
 	case total == 0:
 		return nil
 	case alive < need:

@@ -75,6 +75,7 @@ func TestExamine(t *testing.T) {
 		{"a master is away", func(s *Sample) { s.Masters[2].Alive = false }, "D040 warning"},
 		{"the majority is away", func(s *Sample) { s.Masters[1].Alive, s.Masters[2].Alive = false, false }, "D041 error"},
 		{"nobody leads", func(s *Sample) { s.Leader = "" }, "D041 error"},
+		{"nobody leads, and nothing is known", func(s *Sample) { s.Masters, s.Leader, s.Master = nil, "", true }, "D041 error"},
 		{"four masters", func(s *Sample) { s.Masters = append(s.Masters, s.Masters[0]) }, "D040 warning"},
 		{"old state", func(s *Sample) { s.Stale = true }, "D042 error"},
 		{"copied data", func(s *Sample) { s.Conflict = "twice" }, "D043 error"},
