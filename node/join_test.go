@@ -134,16 +134,20 @@ func TestAdmissionOfOneMachine(t *testing.T) {
 
 // The answer to a join may be lost; and a machine may be built anew.
 func TestAdmissionAgainUnderTheSameName(t *testing.T) {
-	a, c, tokens := gate(t)
-	first, err := a.join(t.Context(), asking(t, tokens["agent"], "ms1", "192.0.2.11", model.RoleAgent))
-	if err != nil {
-		t.Fatal(err)
-	}
-	second, err := a.join(t.Context(), asking(t, tokens["agent"], "ms1", "192.0.2.11", model.RoleAgent))
-	if err != nil || second.Replaced != first.ID {
-		t.Fatalf("replaced %q, not %q: %v", second.Replaced, first.ID, err)
-	}
-	if state.Nodes.Get(c.Store.Snapshot(), first.ID) != nil {
-		t.Error("the former node is still there")
+	for _, role := range []model.Role{model.RoleAgent, model.RoleMaster} {
+		t.Run(string(role), func(t *testing.T) {
+			a, c, tokens := gate(t)
+			first, err := a.join(t.Context(), asking(t, tokens[string(role)], "rebuilt", "192.0.2.11", role))
+			if err != nil {
+				t.Fatal(err)
+			}
+			second, err := a.join(t.Context(), asking(t, tokens[string(role)], "rebuilt", "192.0.2.11", role))
+			if err != nil || second.Replaced != first.ID {
+				t.Fatalf("replaced %q, not %q: %v", second.Replaced, first.ID, err)
+			}
+			if state.Nodes.Get(c.Store.Snapshot(), first.ID) != nil {
+				t.Error("the former node is still there")
+			}
+		})
 	}
 }
