@@ -96,6 +96,11 @@ const (
 // count from the takeover.
 var announceAfter = []time.Duration{0, 100 * time.Millisecond, 400 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second}
 
+// announceEvery is how often a holder announces after that: a holder that has
+// met another, in one direction only, or a switch that was changed may leave
+// visitors with a wrong idea of where the address is.
+const announceEvery = 10 * time.Second
+
 // priority is what the node counts for at present.
 func (c Settings) priority(s State) uint8 {
 	if s.Impaired {
@@ -226,10 +231,20 @@ func (c Settings) take(s State, now time.Time) (State, []Action) {
 	return c.arm(s, now), []Action{AddAddress, SendAdvert, Announce}
 }
 
+// announced sets the time of the next announcement.
+func (s State) announced() State {
+	pause := announceEvery
+	if s.announce++; s.announce < len(announceAfter) {
+		pause = announceAfter[s.announce] - announceAfter[s.announce-1]
+	}
+	s.again = s.again.Add(pause)
+	return s
+}
+
 // arm sets Wake of a holder to the earliest thing due.
 func (c Settings) arm(s State, now time.Time) State {
 	s.Wake = s.advert
-	if s.announce < len(announceAfter) && s.again.Before(s.Wake) {
+	if s.again.Before(s.Wake) {
 		s.Wake = s.again
 	}
 	if c.Fenced && s.renew.Before(s.Wake) {
@@ -320,11 +335,9 @@ func (c Settings) tick(s State, now time.Time) (State, []Action) {
 			acts = append(acts, Acquire)
 			s.renew = renewal(s.Until, now)
 		}
-		if s.announce < len(announceAfter) && !now.Before(s.again) {
+		if !now.Before(s.again) {
 			acts = append(acts, Announce)
-			if s.announce++; s.announce < len(announceAfter) {
-				s.again = s.again.Add(announceAfter[s.announce] - announceAfter[s.announce-1])
-			}
+			s = s.announced()
 		}
 		return c.arm(s, now), acts
 	}
@@ -366,7 +379,8 @@ func (c Settings) heard(s State, e Event, now time.Time) (State, []Action) {
 			s, acts := c.letGo(s, now)
 			s.Heard = e.Advert.Interval
 			s.Wake = now.Add(c.MasterDown(s))
-			return s, acts
+			// The other has to learn that there were two, and correct the caches.
+			return s, append([]Action{SendAdvert}, acts...)
 		default: // two holders met: the other lets go; correct the caches
 			s.announce, s.again = 1, now.Add(announceAfter[1])
 			s.advert = now.Add(c.Interval)

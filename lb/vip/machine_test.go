@@ -32,6 +32,7 @@ type peer struct {
 	s     State
 	holds bool
 	cut   bool // off the network
+	mute  bool // hears, and is not heard
 	dead  bool // its process does not run
 }
 
@@ -41,6 +42,7 @@ type world struct {
 	peers  []*peer
 	holder *peer // of the lease
 	until  time.Time
+	cache  *peer // where visitors, who hear everybody, believe the address to be
 	queue  []func()
 	fence  func(format string, args ...any)
 }
@@ -74,13 +76,15 @@ func (w *world) act(p *peer, a Action) {
 		p.holds = true
 	case RemoveAddress:
 		p.holds = false
+	case Announce:
+		w.cache = p
 	case SendAdvert, SendLeave:
 		adv := Advert{VRID: 1, Priority: p.c.priority(p.s), Interval: p.c.Interval}
 		if a == SendLeave {
 			adv.Priority = 0
 		}
 		for _, q := range w.peers {
-			if q != p && !p.cut && !q.cut {
+			if q != p && !p.cut && !p.mute && !q.cut {
 				w.queue = append(w.queue, func() { w.step(q, Event{Kind: Heard, From: p.c.Source, Advert: adv}) })
 			}
 		}
@@ -111,6 +115,36 @@ func (w *world) run(d time.Duration) {
 			w.queue = nil
 			for _, f := range q {
 				f()
+			}
+		}
+	}
+}
+
+// A holder that was cut from its peers, but not from its visitors, never let
+// go: they must find it again after the other one has.
+func TestVisitorsFindTheHolderThatStays(t *testing.T) {
+	for _, heals := range []string{"both ways", "one way"} {
+		for after := range 100 {
+			w := &world{now: epoch}
+			for i, priority := range []uint8{200, 100} {
+				w.peers = append(w.peers, &peer{c: Settings{Source: netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)}), Interval: 100 * time.Millisecond, Priority: priority}})
+				w.step(w.peers[i], Event{Kind: LinkUp})
+			}
+			first := w.peers[0]
+			w.run(time.Second)
+			first.cut = true
+			w.run(5*time.Second + time.Duration(after)*time.Millisecond)
+			if w.cache != w.peers[1] || !first.holds {
+				t.Fatal("the second node did not take over, or the first let go")
+			}
+			first.cut = false
+			within := 200 * time.Millisecond
+			if heals == "one way" {
+				w.peers[1].mute, within = true, announceEvery
+			}
+			w.run(within)
+			if w.peers[1].holds || w.cache != first {
+				t.Fatalf("healed %s %d ms later: the second node holds: %v, visitors know the first: %v", heals, after, w.peers[1].holds, w.cache == first)
 			}
 		}
 	}
