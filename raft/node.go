@@ -17,7 +17,7 @@ import (
 	hraft "github.com/hashicorp/raft"
 )
 
-// Config says how to open a Node. All fields but Authorize and Locate are needed.
+// Config says how to open a Node. All fields but Authorize, Peer and Locate are needed.
 type Config struct {
 	ID   string // stable node id
 	Addr string // host:port at which the other masters reach this one
@@ -38,6 +38,9 @@ type Config struct {
 	// Locate returns where a master is now, "" if that is not known; nil: where the log's configuration
 	// says. It is called often and from many goroutines.
 	Locate func(id string) string
+	// Peer returns the id of the node at the other end of what Dial returned, "" if it has none; nil: that
+	// in its certificate.
+	Peer func(net.Conn) string
 	// Authorize decides whether a peer may propose payload; nil allows everything.
 	Authorize Authorize
 
@@ -100,7 +103,7 @@ func Open(c Config) (*Node, error) {
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.reads.ctx = n.ctx
-	n.trans = newTransport(stream{Listener: c.Listener, addr: c.Addr, dial: c.Dial}, hlog)
+	n.trans = newTransport(stream{Listener: c.Listener, addr: c.Addr, dial: c.Dial, peer: c.Peer}, hlog)
 	n.trans.where = c.Locate
 	n.lead = newLead(n)
 	if n.raft, err = hraft.NewRaft(n.raftConfig(hlog), fsm{c.Replica}, d.log, lateStable{d.stable, &d.closed}, d.snaps, n.trans); err != nil {

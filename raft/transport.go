@@ -2,16 +2,20 @@ package raft
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"maps"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	hclog "github.com/hashicorp/go-hclog"
 	hraft "github.com/hashicorp/raft"
+
+	"appliance/node/wire"
 )
 
 const (
@@ -25,6 +29,7 @@ type stream struct {
 	net.Listener
 	addr   string
 	dial   func(ctx context.Context, addr string) (net.Conn, error)
+	peer   func(net.Conn) string // see Config.Peer
 	broken chan<- struct{}
 }
 
@@ -33,7 +38,31 @@ func (s stream) Addr() net.Addr { return textAddr(s.addr) }
 func (s stream) Dial(addr hraft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	return s.dial(ctx, string(addr))
+	id, where, named := strings.Cut(string(addr), "@")
+	if !named {
+		return s.dial(ctx, string(addr))
+	}
+	conn, err := s.dial(ctx, where)
+	if err != nil {
+		return nil, err
+	}
+	if got := s.peerID(conn); got != "" && got != id {
+		conn.Close()
+		return nil, fmt.Errorf("node %s answers at %s, where %s was: it must not vote in its place", got, where, id)
+	}
+	return conn, nil
+}
+
+// peerID is who answers, "" if that is not known.
+func (s stream) peerID(conn net.Conn) string {
+	if s.peer != nil {
+		return s.peer(conn)
+	}
+	peer, err := wire.PeerOf(conn)
+	if err != nil {
+		return ""
+	}
+	return peer.ID
 }
 
 type textAddr string
@@ -77,7 +106,7 @@ func (t *transport) RequestPreVote(id hraft.ServerID, target hraft.ServerAddress
 		resp.Term = args.Term
 		return nil
 	}
-	return t.NetworkTransport.RequestPreVote(id, t.locate(id, target), args, resp)
+	return t.NetworkTransport.RequestPreVote(id, t.at(id, target), args, resp)
 }
 
 // locate is where a server is now, as far as anybody knows better than the log.
@@ -90,32 +119,38 @@ func (t *transport) locate(id hraft.ServerID, target hraft.ServerAddress) hraft.
 	return target
 }
 
+// at is where a server is and who must answer there, for stream.Dial. hashicorp/raft looks at addresses only: a
+// master that lost its disk, at its old address under a new identity, would vote and count as its former self.
+func (t *transport) at(id hraft.ServerID, target hraft.ServerAddress) hraft.ServerAddress {
+	return hraft.ServerAddress(id) + "@" + t.locate(id, target)
+}
+
 // The methods below ask where a server is now: one that has changed its address is reached before the
 // configuration in the log says so, which only a leader can change.
 
 // AppendEntries implements hraft.Transport.
 func (t *transport) AppendEntries(id hraft.ServerID, target hraft.ServerAddress, args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) error {
-	return t.NetworkTransport.AppendEntries(id, t.locate(id, target), args, resp)
+	return t.NetworkTransport.AppendEntries(id, t.at(id, target), args, resp)
 }
 
 // RequestVote implements hraft.Transport.
 func (t *transport) RequestVote(id hraft.ServerID, target hraft.ServerAddress, args *hraft.RequestVoteRequest, resp *hraft.RequestVoteResponse) error {
-	return t.NetworkTransport.RequestVote(id, t.locate(id, target), args, resp)
+	return t.NetworkTransport.RequestVote(id, t.at(id, target), args, resp)
 }
 
 // InstallSnapshot implements hraft.Transport.
 func (t *transport) InstallSnapshot(id hraft.ServerID, target hraft.ServerAddress, args *hraft.InstallSnapshotRequest, resp *hraft.InstallSnapshotResponse, data io.Reader) error {
-	return t.NetworkTransport.InstallSnapshot(id, t.locate(id, target), args, resp, data)
+	return t.NetworkTransport.InstallSnapshot(id, t.at(id, target), args, resp, data)
 }
 
 // TimeoutNow implements hraft.Transport.
 func (t *transport) TimeoutNow(id hraft.ServerID, target hraft.ServerAddress, args *hraft.TimeoutNowRequest, resp *hraft.TimeoutNowResponse) error {
-	return t.NetworkTransport.TimeoutNow(id, t.locate(id, target), args, resp)
+	return t.NetworkTransport.TimeoutNow(id, t.at(id, target), args, resp)
 }
 
 // AppendEntriesPipeline implements hraft.Transport.
 func (t *transport) AppendEntriesPipeline(id hraft.ServerID, target hraft.ServerAddress) (hraft.AppendPipeline, error) {
-	p, err := t.NetworkTransport.AppendEntriesPipeline(id, t.locate(id, target))
+	p, err := t.NetworkTransport.AppendEntriesPipeline(id, t.at(id, target))
 	if err != nil {
 		return nil, err
 	}
