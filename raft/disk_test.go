@@ -19,9 +19,10 @@ import (
 
 func TestFullDiskIsAClearErrorAndHeals(t *testing.T) {
 	t.Parallel()
+	disk := needs.Disk(t, "150m") // before the node: unmounted after it has ended
 	c := rafttest.New(t, 1)
 	m := c.Members[0]
-	m.Dir = needs.Disk(t, "150m")
+	m.Dir = disk
 	c.Up()
 	line := strings.Repeat("x", 1<<20-64)
 	ballast := filepath.Join(m.Dir, "ballast")

@@ -94,9 +94,13 @@ func TestSlowDiskMovesTheLeader(t *testing.T) {
 // An idle leader whose disk fills: its log has room in allocated segments, but not for long.
 func TestFullDiskMovesTheLeader(t *testing.T) {
 	t.Parallel()
+	var disks []string
+	for range 3 {
+		disks = append(disks, needs.Disk(t, "150m")) // before the nodes: unmounted after they have ended
+	}
 	c := rafttest.New(t, 3)
-	for _, m := range c.Members {
-		m.Dir = needs.Disk(t, "150m")
+	for i, m := range c.Members {
+		m.Dir = disks[i]
 	}
 	c.Up()
 	old := c.Leader()
