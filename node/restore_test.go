@@ -107,9 +107,7 @@ func TestRestoreLeadsAllNodesToTheSameState(t *testing.T) {
 	var addrs []string
 	var servers []raft.Server
 	for i := range 3 {
-		ln := wiretest.Listen(t)
-		p := &peerNode{id: fmt.Sprintf("m%d", i), addr: ln.Addr().String(), dir: t.TempDir()}
-		ln.Close()
+		p := &peerNode{id: fmt.Sprintf("m%d", i), addr: wiretest.Addr(), dir: t.TempDir()}
 		p.keys = ca.Keychain(t, p.id, pki.Master)
 		masters, addrs = append(masters, p), append(addrs, p.addr)
 		servers = append(servers, raft.Server{ID: p.id, Addr: p.addr})

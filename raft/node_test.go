@@ -301,9 +301,7 @@ func TestMastersAtOtherAddresses(t *testing.T) {
 		m.Stop(false)
 	}
 	for _, m := range c.Members {
-		ln := wiretest.Listen(t)
-		m.Addr = ln.Addr().String()
-		ln.Close()
+		m.Addr = wiretest.Addr()
 	}
 	for _, m := range c.Members {
 		m.Start()

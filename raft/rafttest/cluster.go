@@ -64,9 +64,7 @@ func New(t testing.TB, n int) *Cluster {
 
 // Add adds a master that is not started.
 func (c *Cluster) Add() *Member {
-	ln := wiretest.Listen(c.t)
-	defer ln.Close()
-	return c.AddAs(fmt.Sprintf("m%d", len(c.Members)+1), ln.Addr().String())
+	return c.AddAs(fmt.Sprintf("m%d", len(c.Members)+1), wiretest.Addr())
 }
 
 // AddAs adds a master with an empty directory under an id and address.

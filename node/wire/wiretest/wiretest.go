@@ -6,6 +6,9 @@ import (
 	"crypto/rand"
 	"log/slog"
 	"net"
+	"net/netip"
+	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -59,6 +62,16 @@ func Listen(t testing.TB) net.Listener {
 		t.Fatal(err)
 	}
 	return ln
+}
+
+var ports atomic.Uint32 // given away by Addr
+
+// Addr returns a loopback address that nobody else takes, for a server that is started later and again: the
+// host is this process's own, so that neither another test nor an outgoing connection can have the port.
+func Addr() string {
+	pid := os.Getpid() // below 2^22
+	host := netip.AddrFrom4([4]byte{127, byte(64 + pid>>16), byte(pid >> 8), byte(pid)})
+	return netip.AddrPortFrom(host, uint16(20000+ports.Add(1)%40000)).String()
 }
 
 // Serve runs srv on a fresh loopback port until the test ends and returns the address.
