@@ -113,6 +113,15 @@ func (c Settings) skew(s State) time.Duration {
 	return time.Duration(256-int(c.priority(s))) * s.Heard / 256
 }
 
+// stagger parts backups of one priority whose holder leaves, which they all
+// hear at once: two that take over together confuse visitors for a moment. The
+// one that leaves holds on meanwhile.
+func (c Settings) stagger() time.Duration {
+	const places = 8
+	host := c.Source.As16()
+	return time.Duration(host[15]%places) * c.Interval / (2 * places)
+}
+
 // MasterDown is how long silence must last before a backup takes over.
 func (c Settings) MasterDown(s State) time.Duration { return 3*s.Heard + c.skew(s) }
 
@@ -351,7 +360,7 @@ func (c Settings) heard(s State, e Event, now time.Time) (State, []Action) {
 		s.Heard = e.Advert.Interval
 		switch {
 		case theirs == 0, theirs <= impaired && mine > impaired:
-			if soon := now.Add(c.skew(s)); s.Phase == Backup && soon.Before(s.Wake) {
+			if soon := now.Add(c.skew(s) + c.stagger()); s.Phase == Backup && soon.Before(s.Wake) {
 				s.Wake = soon
 			}
 			return s, nil
