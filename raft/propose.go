@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	mrand "math/rand/v2"
+	"reflect"
 	"time"
 
 	hraft "github.com/hashicorp/raft"
@@ -95,6 +96,7 @@ func (n *Node) append(round []*proposal) {
 	end := time.Now().Add(enqueueWait)
 	for i, p := range round {
 		futures[i] = n.raft.Apply(p.env, max(time.Until(end), time.Microsecond))
+		endWith(futures[i], n.closed)
 	}
 	for i, p := range round {
 		err := futures[i].Error()
@@ -106,8 +108,17 @@ func (n *Node) append(round []*proposal) {
 	}
 }
 
-// drain waits, before raft stops, for what is in flight: raft never answers proposals that it had not
-// looked at when it stopped. A leader alone loses its lease soon, so only a hung disk takes longer.
+// endWith has a future answer ErrRaftShutdown when over is closed. hashicorp/raft never answers proposals that
+// it had not looked at when it stopped, though its futures can be told of the end: by a field that it sets for
+// other kinds of requests only.
+func endWith(f hraft.ApplyFuture, over chan struct{}) {
+	if field := reflect.Indirect(reflect.ValueOf(f)).FieldByName("ShutdownCh"); field.IsValid() && field.CanSet() {
+		field.Set(reflect.ValueOf(over))
+	}
+}
+
+// drain waits, before raft stops, for what is in flight, so that who proposed learns what became of it. A
+// leader alone loses its lease soon, so only a hung disk takes longer.
 func (n *Node) drain() {
 	for end := time.Now().Add(3 * electionTimeout); len(n.slots) > 0 && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)

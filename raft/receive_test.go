@@ -152,3 +152,20 @@ func TestAppendCommitsNoMoreThanItCovers(t *testing.T) {
 		t.Errorf("line 6 is %q", got)
 	}
 }
+
+// A stopping raft leaves proposals that it has taken and not looked at without an answer.
+func TestProposalsAreAnsweredWhenRaftHasStopped(t *testing.T) {
+	f := newFollower(t)
+	if err := f.node.raft.Shutdown().Error(); err != nil {
+		t.Fatal(err)
+	}
+	over := make(chan struct{})
+	close(over)
+	for range 32 { // each is refused or taken, by chance
+		future := f.node.raft.Apply(nil, time.Second)
+		endWith(future, over)
+		if err := future.Error(); err != hraft.ErrRaftShutdown {
+			t.Fatal(err)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package feed
 import (
 	"bufio"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,11 +23,11 @@ func (quiet) Behind() bool             { return false }
 // flushes is an answer that counts how often it is sent on.
 type flushes struct {
 	http.ResponseWriter
-	n int
+	n atomic.Int32
 }
 
 func (f *flushes) Write(b []byte) (int, error) { return len(b), nil }
-func (f *flushes) Flush()                      { f.n++ }
+func (f *flushes) Flush()                      { f.n.Add(1) }
 
 func TestFollowersAreNotWokenForEachHandful(t *testing.T) {
 	for _, c := range []struct {
@@ -45,7 +46,7 @@ func TestFollowersAreNotWokenForEachHandful(t *testing.T) {
 				st := &stream{server: s, out: bufio.NewWriter(w), ctl: http.NewResponseController(w), gone: gone}
 				go st.run()
 				synctest.Wait()
-				w.n = 0 // the first heartbeat
+				w.n.Store(0) // the first heartbeat
 				last := uint64(0)
 				add := func(n int) {
 					var list []raft.Entry
@@ -58,8 +59,8 @@ func TestFollowersAreNotWokenForEachHandful(t *testing.T) {
 				}
 				add(c.burst)
 				for i, want := range c.sent {
-					if w.n != want {
-						t.Fatalf("%d writes after %d ms, want %d", w.n, i, want)
+					if got := int(w.n.Load()); got != want {
+						t.Fatalf("%d writes after %d ms, want %d", got, i, want)
 					}
 					time.Sleep(time.Millisecond)
 					add(1)
