@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 
@@ -71,6 +72,13 @@ next:
 		}
 	}
 	return netip.Addr{}, fmt.Errorf("interface %s has no address of its own to send VRRP from", link.Attrs().Name)
+}
+
+// ownAddress reports whether the interface still has the address; it has if
+// the kernel does not say.
+func ownAddress(link netlink.Link, ip netip.Addr) bool {
+	addrs, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+	return err != nil || slices.ContainsFunc(addrs, func(a netlink.Addr) bool { return a.IP.Equal(ip.AsSlice()) })
 }
 
 func working(a *netlink.LinkAttrs) bool {

@@ -3,6 +3,7 @@ package vip
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"sync"
 	"time"
@@ -25,6 +26,7 @@ type runner struct {
 	ctx    context.Context // of helpers; ends after the loop
 	asking chan struct{}   // one at a time talks to the lease
 	put    time.Time       // when the addresses were last refreshed
+	lost   error           // why nobody can hear this node any more
 }
 
 func (r *runner) run(ctx context.Context) error {
@@ -76,6 +78,10 @@ func (r *runner) run(ctx context.Context) error {
 		case err := <-broken:
 			r.step(Event{Kind: LinkDown}) // blind: hold nothing
 			return err
+		}
+		if r.lost != nil {
+			r.step(Event{Kind: LinkDown}) // mute: others take over
+			return r.lost
 		}
 	}
 	return nil
@@ -147,7 +153,11 @@ func (r *runner) act(a Action) error {
 		}
 		return failed
 	case SendAdvert:
-		_ = r.sock.send(r.advert(r.set.priority(r.state))) // a lost advert is repeated
+		err := r.sock.send(r.advert(r.set.priority(r.state)))
+		if err != nil && !ownAddress(r.link, r.set.Source) { // else it is repeated
+			r.lost = fmt.Errorf("this machine has lost the address %v, from which it sends adverts: %w", r.set.Source, err)
+			return r.lost
+		}
 	case SendLeave:
 		_ = r.sock.send(r.advert(0))
 	case Announce:

@@ -86,6 +86,21 @@ func TestPlannedHandover(t *testing.T) {
 	}
 }
 
+// A machine that gets another address cannot be heard until its node follows:
+// others take over, so it must not hold meanwhile.
+func TestHolderThatLosesItsOwnAddressLetsGo(t *testing.T) {
+	l, a, b, p := pair(t, vip4)
+	l.run("ip", "netns", "exec", a.ns, "sysctl", "-qw", "net.ipv4.conf.eth0.promote_secondaries=1")
+	l.ip(a.ns, "addr add 10.77.0.99/24 dev eth0")
+	at := time.Now()
+	l.ip(a.ns, "addr del 10.77.0.1/24 dev eth0")
+	wait(t, "the holder to let go", lifetime/2, func() bool { return !a.holds(vip4) })
+	wait(t, "takeover", 5*time.Second, func() bool { return b.holds(vip4) })
+	if gap := p.gap(t, at); gap > crashLimit {
+		t.Errorf("away for %v", gap)
+	}
+}
+
 func TestPausedHolderLetsGo(t *testing.T) {
 	_, a, b, _ := pair(t, vip4)
 	a.signal(syscall.SIGSTOP)

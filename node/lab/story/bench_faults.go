@@ -153,12 +153,12 @@ func (b *Bench) vips(ctx context.Context) error {
 	b.less("VIP: planned move", "s", quantile(planned, 1), 0.2, 0.2, fmt.Sprintf("the worst of %d", len(planned)))
 	b.info("VIP: requests failed during planned moves", "requests", float64(failed), "the goal is 0")
 	if len(serving) > 0 {
-		b.info("holder stopped that serves the app's volume, too", "s", quantile(serving, 1), "the app stands still until its volume is back, after some 3 s here")
+		b.info("holder stopped that serves the app's volume, too", "s", quantile(serving, 1), "pages that need the volume wait until it is back, after some 3 s here")
 	}
 	return nil
 }
 
-// servesVolume reports whether a machine serves a volume. The app stands still
+// servesVolume reports whether a machine serves a volume. What needs it waits
 // while that is away, whoever holds the address.
 func (b *Bench) servesVolume(ctx context.Context, machine string) (bool, error) {
 	st, err := b.s.status(ctx, b.s.master())
