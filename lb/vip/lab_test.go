@@ -204,6 +204,9 @@ func newLink(t *testing.T, names ...string) *link {
 		t.Cleanup(h.handle.Close)
 		l.hosts[name] = h
 	}
+	for _, h := range l.hosts { // the kernel makes it when the cable works
+		wait(t, "a link-local address", 5*time.Second, func() bool { return h.has(netip.Addr.IsLinkLocalUnicast) })
+	}
 	return l
 }
 
@@ -272,6 +275,12 @@ func (h *host) signal(s os.Signal) {
 
 // holds asks the kernel.
 func (h *host) holds(vip string) bool {
+	at := netip.MustParsePrefix(vip).Addr()
+	return h.has(func(a netip.Addr) bool { return a == at })
+}
+
+// has reports whether the host has an address of that kind, ready for use.
+func (h *host) has(kind func(netip.Addr) bool) bool {
 	dev, err := h.handle.LinkByName("eth0")
 	if err != nil {
 		return false
@@ -281,7 +290,7 @@ func (h *host) holds(vip string) bool {
 		h.l.t.Error(err)
 	}
 	for _, a := range as {
-		if a.IPNet.String() == vip {
+		if ip, _ := netip.AddrFromSlice(a.IP); kind(ip.Unmap()) && a.Flags&unix.IFA_F_TENTATIVE == 0 {
 			return true
 		}
 	}
