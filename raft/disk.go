@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 
 	hclog "github.com/hashicorp/go-hclog"
@@ -33,6 +34,7 @@ type disk struct {
 	checked *checkedLog // nil with a Storage from outside
 	closer  func() error
 	closed  atomic.Bool
+	looking sync.RWMutex // see lastIndex
 }
 
 const (
@@ -98,7 +100,20 @@ func (e *exam) open(dir string, log hclog.Logger) (*disk, error) {
 	return d, nil
 }
 
+// lastIndex is for those who look beside raft, and may do so while the node stops: raft-wal does not bear
+// it once it is closed.
+func (d *disk) lastIndex() (uint64, error) {
+	d.looking.RLock()
+	defer d.looking.RUnlock()
+	if d.closed.Load() {
+		return 0, ErrClosed
+	}
+	return d.watch.LastIndex()
+}
+
 func (d *disk) close() error {
+	d.looking.Lock()
 	d.closed.Store(true)
+	d.looking.Unlock()
 	return d.closer()
 }

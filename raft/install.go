@@ -37,7 +37,7 @@ func (l *lostEnd) check(now time.Time, believed, stored uint64, busy bool) error
 // checkEnd compares what raft believes with what the log and the last snapshot hold.
 func (n *Node) checkEnd(l *lostEnd, now time.Time) error {
 	believed := n.raft.LastIndex()
-	stored, err := n.disk.watch.LastIndex()
+	stored, err := n.disk.lastIndex()
 	if err != nil {
 		return nil // a failing disk is the business of others
 	}

@@ -169,3 +169,15 @@ func TestProposalsAreAnsweredWhenRaftHasStopped(t *testing.T) {
 		}
 	}
 }
+
+// The guard of a node may look at the log while somebody else closes the node.
+func TestTheEndOfAClosedLogIsNotLookedAt(t *testing.T) {
+	f := newFollower(t)
+	f.install(10)
+	if err := f.node.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.node.checkEnd(new(lostEnd), time.Now()); err != nil {
+		t.Error(err)
+	}
+}
