@@ -94,10 +94,7 @@ func (s Spec) logFile() string   { return s.base() + ".log" }
 // Mount makes s.Target show the volume. It is idempotent: a healthy mount of the same volume is
 // left alone, a dead one is replaced. It returns when the volume answers.
 func Mount(ctx context.Context, s Spec) error {
-	if err := s.check(); err != nil {
-		return err
-	}
-	unlock, err := lockMounts(s.StateDir)
+	unlock, err := s.lock()
 	if err != nil {
 		return err
 	}
@@ -163,10 +160,7 @@ func ForceUnmount(ctx context.Context, stateDir, target string) error {
 // and removes the empty target. A restarted server would wait for it with everybody else's opens until
 // its grace is over. A target that is mounted, or about to be, is left alone.
 func Release(ctx context.Context, s Spec) error {
-	if err := s.check(); err != nil {
-		return err
-	}
-	unlock, err := lockMounts(s.StateDir)
+	unlock, err := s.lock()
 	if err != nil {
 		return err
 	}
@@ -296,12 +290,15 @@ func mounted(target string) bool {
 	return false
 }
 
-// lockMounts keeps other mounts and releases of the same directory waiting.
-func lockMounts(stateDir string) (unlock func(), err error) {
-	if err := os.MkdirAll(stateDir, 0o755); err != nil {
+// lock checks the spec and keeps other mounts and releases of its directory waiting.
+func (s Spec) lock() (unlock func(), err error) {
+	if err := s.check(); err != nil {
 		return nil, err
 	}
-	return lockFile(filepath.Join(stateDir, "mounts.lock"), unix.LOCK_EX)
+	if err := os.MkdirAll(s.StateDir, 0o755); err != nil {
+		return nil, fmt.Errorf("mount %s: %w", s.Volume, err)
+	}
+	return lockFile(filepath.Join(s.StateDir, "mounts.lock"), unix.LOCK_EX)
 }
 
 func lockFile(path string, how int) (unlock func(), err error) {
