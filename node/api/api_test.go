@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -279,6 +280,38 @@ func TestSecretsAreShownOnce(t *testing.T) {
 	raw, _ := json.Marshal(list)
 	if len(list) != 2 || strings.Contains(string(raw), "secret") {
 		t.Errorf("%s", raw)
+	}
+}
+
+func TestRotationEndsTheOtherJoinTokensOfTheRole(t *testing.T) {
+	for _, grace := range []time.Duration{0, time.Hour} {
+		t.Run(grace.String(), func(t *testing.T) {
+			h := newHouse(t)
+			end := time.Now().UTC().Add(24 * time.Hour)
+			for id, role := range map[string]model.Role{"a1": model.RoleAgent, "a2": model.RoleAgent, "m1": model.RoleMaster} {
+				h.Must(&command.PutJoinToken{Token: model.JoinToken{ID: id, Role: role, ExpiresAt: end}})
+			}
+			token := func(id string) *model.JoinToken { return state.JoinTokens.Get(h.Store.Snapshot(), id) }
+			if resp := h.call(t, "POST", "/tokens/join/rotate", `{"role": "agent", "grace": "-1h"}`, nil); resp.StatusCode != 400 || token("a1") == nil {
+				t.Errorf("a grace below zero: %s", resp.Status)
+			}
+			var now api.RotatedToken
+			h.call(t, "POST", "/tokens/join/rotate", `{"role": "agent", "grace": "`+grace.String()+`"}`, &now)
+			if slices.Sort(now.Revoked); now.Token.Token == "" || token(now.ID) == nil || !slices.Equal(now.Revoked, []string{"a1", "a2"}) {
+				t.Fatalf("%+v", now)
+			}
+			for _, id := range now.Revoked {
+				switch old := token(id); {
+				case grace == 0 && old != nil:
+					t.Errorf("%s is still good", id)
+				case grace > 0 && (old == nil || time.Until(old.ExpiresAt) > grace):
+					t.Errorf("%s should last for %s: %+v", id, grace, old)
+				}
+			}
+			if m := token("m1"); m == nil || !m.ExpiresAt.Equal(end) {
+				t.Errorf("the token of another role: %+v", m)
+			}
+		})
 	}
 }
 
