@@ -22,6 +22,7 @@ import (
 	"appliance/node/pki"
 	"appliance/node/wire"
 	"appliance/node/wire/wiretest"
+	"appliance/raft/archive"
 	"appliance/raft/command"
 	"appliance/raft/state"
 )
@@ -418,6 +419,51 @@ func TestSecretsReachOnlyTheirTask(t *testing.T) {
 		})
 		if err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// A snapshot of before a rotation brings secrets back that are sealed with the
+// key that was retired: masters keep it for that.
+func TestSecretsOfASnapshotFromBeforeARotationAreReadable(t *testing.T) {
+	w, mm1 := newVillage(t)
+	cfg, err := w.join("ms1", model.RoleAgent, w.token(mm1, model.RoleAgent))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ms1 := w.live(cfg, w.Store)
+	if _, err := mm1.secrets.PutSecret(t.Context(), w.Cluster, "test", "db", []byte("as it was")); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	w.Must(&command.CreateRelease{Release: model.Release{App: "/test/web", Spec: model.AppSpec{ID: "/test/web", Image: "web", Secrets: map[string]string{"DB": "db"}}, CreatedAt: now},
+		Instances: 1, Deployment: model.Deployment{ID: "d" + newID(), Kind: "deploy", StartedAt: now}})
+	w.Must(&command.CreateTasks{Tasks: []model.Task{{ID: "test_web.1", App: "/test/web", Release: 1, Env: "test"}}})
+	w.Must(&command.Place{Placements: []model.Placement{{Task: "test_web.1", Node: cfg.ID}}})
+	var file bytes.Buffer
+	if err := archive.Write(&file, w.Store.Snapshot(), archive.Header{Time: now}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := mm1.secrets.PutSecret(t.Context(), w.Cluster, "test", "db", []byte("as it became")); err != nil {
+		t.Fatal(err)
+	}
+	rotate := func() {
+		t.Helper()
+		before := w.trust().Seal.Active
+		w.Must(&command.RotateKey{Ring: model.RingSeal, Step: command.StepBegin, At: time.Now()})
+		w.until("the seal key is rotated", w.rotated(model.RingSeal, before))
+	}
+	go mm1.lead(t.Context())
+	rotate()
+	w.Must(&command.StageRestore{ID: "r", Data: file.Bytes()})
+	w.Must(&command.EndRestore{ID: "r", Commit: true, At: time.Now()})
+	for _, when := range []string{"after the restore", "after another rotation"} {
+		got, err := ms1.secrets.fetch(t.Context(), "test_web.1")
+		if err != nil || string(got["db"]) != "as it was" {
+			t.Fatalf("%s: %q: %v", when, got, err)
+		}
+		if when == "after the restore" {
+			rotate()
 		}
 	}
 }
