@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -24,12 +25,15 @@ import (
 
 // liar is a store of keys that forgets, or answers with what was.
 type liar struct {
-	mu     sync.Mutex
-	forget func(key string) bool
-	stale  bool
-	index  uint64
-	now    map[string][2]string // value, index
-	old    map[string][2]string
+	mu      sync.Mutex
+	forget  func(key string) bool
+	stale   bool
+	other   bool // answers with values that nobody wrote
+	deaf    bool // answers no read
+	index   uint64
+	removed int                  // requests that removed something
+	now     map[string][2]string // value, index
+	old     map[string][2]string
 }
 
 func (l *liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -51,6 +55,19 @@ func (l *liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, "true")
 		return
 	}
+	if r.Method == http.MethodDelete {
+		before := len(l.now)
+		maps.DeleteFunc(l.now, func(k string, _ [2]string) bool { return strings.HasPrefix(k, key) })
+		if len(l.now) < before {
+			l.removed++
+		}
+		fmt.Fprint(w, "true")
+		return
+	}
+	if l.deaf {
+		w.WriteHeader(http.StatusInternalServerError)
+		return
+	}
 	var list []string
 	for k, v := range l.now {
 		if k != key && !(r.URL.Query().Has("recurse") && strings.HasPrefix(k, key)) {
@@ -58,6 +75,9 @@ func (l *liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		if l.stale && l.old[k][1] != "" {
 			v = l.old[k]
+		}
+		if l.other {
+			v[0] += "?"
 		}
 		list = append(list, fmt.Sprintf(`{"Key":%q,"Value":%q,"ModifyIndex":%s}`, k, encode(v[0]), v[1]))
 	}
@@ -90,34 +110,77 @@ func (r redirected) RoundTrip(req *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(req)
 }
 
+// forgetful forgets what is written to keys in [from, to) of the first lot.
+func forgetful(from, to int) func(key string) bool {
+	keys := map[string]bool{}
+	for n := from; n < to; n++ {
+		keys[(&lot{}).key(n)] = true
+	}
+	return func(key string) bool { return keys[key] }
+}
+
 func TestLostWritesAreFound(t *testing.T) {
+	const writes = 200
 	for name, tt := range map[string]struct {
 		store *liar
-		lost  bool
+		lost  int
 	}{
-		"an honest store": {&liar{}, false},
-		"one that forgets a key": {&liar{forget: func(key string) bool {
-			return key == durableKey(0, 7)
-		}}, true},
-		"one that answers with old values": {&liar{stale: true}, true},
+		"an honest store":        {&liar{}, 0},
+		"one that forgets a key": {&liar{forget: forgetful(7, 8)}, 1},
+		"one that forgets 60 writes in a row and is honest for the next 140": {&liar{forget: forgetful(0, 60)}, 60},
+		"one that answers with other values":                                 {&liar{other: true}, writes},
 	} {
 		t.Run(name, func(t *testing.T) {
 			wrong := newVerdicts(t.Logf)
 			n := store(t, tt.store)
-			d := newDurable([]*node{n}, wrong, 1)
-			write := d.writer(0)
-			for range 2 * slots {
-				if err := write(t.Context()); err != nil {
+			d := newDurable([]*node{n}, wrong)
+			for range writes {
+				if err := d.write(t.Context()); err != nil {
 					t.Fatal(err)
 				}
+			}
+			if checked, missed := d.counts(); checked != 0 || missed != writes {
+				t.Errorf("before the check %d are checked, %d not", checked, missed)
 			}
 			if err := d.check(t.Context(), n); err != nil {
 				t.Fatal(err)
 			}
-			if lost := wrong.violations() > 0; lost != tt.lost || d.acknowledged() != 2*slots {
-				t.Errorf("lost %v, want %v; %d acknowledged", lost, tt.lost, d.acknowledged())
+			if checked, missed := d.counts(); wrong.violations() != tt.lost || checked != writes || missed != 0 {
+				t.Errorf("%d lost, want %d; %d are checked, %d not", wrong.violations(), tt.lost, checked, missed)
+			}
+			if len(tt.store.now) > 0 {
+				t.Errorf("%d keys are left", len(tt.store.now))
 			}
 		})
+	}
+}
+
+func TestReadBackIsBounded(t *testing.T) {
+	wrong := newVerdicts(t.Logf)
+	l := &liar{deaf: true}
+	n := store(t, l)
+	d := newDurable([]*node{n}, wrong)
+	d.keys = maxKeys - batchKeys - 1
+	for range batchKeys + 1 {
+		if err := d.write(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.write(t.Context()); err != errSkip {
+		t.Errorf("more than %d keys: %v", maxKeys, err)
+	}
+	if d.check(t.Context(), n) == nil || wrong.violations() != 0 {
+		t.Fatal("what cannot be read is not lost, and not checked")
+	}
+	if checked, missed := d.counts(); checked != 0 || missed != batchKeys+1 {
+		t.Errorf("%d are checked, %d not", checked, missed)
+	}
+	l.deaf = false
+	if err := d.check(t.Context(), n); err != nil || wrong.violations() != 0 {
+		t.Fatal(err)
+	}
+	if checked, _ := d.counts(); checked != batchKeys+1 || len(l.now) != 0 || l.removed != 2 {
+		t.Errorf("%d are checked, %d are left, removed by %d requests", checked, len(l.now), l.removed)
 	}
 }
 
@@ -256,7 +319,7 @@ func TestRunsThatProveNothing(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			wrong := newVerdicts(t.Logf)
-			r := &run{wrong: wrong, report: &Report{Parts: []Part{tt.part}}, load: &load{kv: newDurable(nil, wrong, 1), lin: newLinear(nil, wrong)}}
+			r := &run{wrong: wrong, report: &Report{Parts: []Part{tt.part}}, load: &load{kv: newDurable(nil, wrong), lin: newLinear(nil, wrong)}}
 			r.load.lin.known = tt.known
 			r.finish()
 			if got := r.report.Meaningless; (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) || r.report.Good() != (tt.want == "") {

@@ -14,48 +14,92 @@ import (
 	"time"
 )
 
-// slots is how many keys one writer uses in turn: the store stays small
-// however long the run is.
-const slots = 100
+const (
+	// maxKeys bounds the keys that wait to be read back; from half of it on that is done before the scenario ends.
+	maxKeys = 20_000
+	// batchKeys is how many keys one request removes: each such request is one entry of the log.
+	batchKeys = 500
+)
 
-// durable writes numbers through all nodes in turn. Of each key it knows the
-// last number that was acknowledged and the last that was tried: what the
-// store holds is between them, or an acknowledged write is lost.
+// durable writes through all nodes, each time to a key that nobody has written before. No later write
+// covers a lost one: every key stays until it was read back, and is removed then.
 type durable struct {
 	nodes []*node
 	wrong *verdicts
 
-	mu    sync.Mutex
-	acked [][slots]int
-	tried [][slots]int
-	count int // acknowledged writes
+	mu      sync.Mutex
+	lot     *lot // that is written now
+	keys    int  // of all lots that are not checked
+	checked int  // acknowledged writes that were looked for
+	missed  int  // acknowledged writes that were not looked for yet
+
+	checking sync.Mutex // what follows is of one check at a time
+	closed   []*lot     // not checked yet
+	remove   []string   // prefixes of checked keys
 }
 
-func newDurable(nodes []*node, wrong *verdicts, writers int) *durable {
-	return &durable{nodes: nodes, wrong: wrong, acked: make([][slots]int, writers), tried: make([][slots]int, writers)}
+// lot is a set of keys that are checked together.
+type lot struct {
+	id     int
+	acked  []bool // of each key
+	active int    // writes under way
 }
 
-func durableKey(writer, slot int) string { return fmt.Sprintf("chaos/durable/%d/%d", writer, slot) }
+func newDurable(nodes []*node, wrong *verdicts) *durable {
+	return &durable{nodes: nodes, wrong: wrong, lot: &lot{}}
+}
 
-func (d *durable) writer(w int) func(ctx context.Context) error {
-	n := 0
-	return func(ctx context.Context) error {
-		n++
-		slot := n % slots
-		d.mu.Lock()
-		d.tried[w][slot] = n
+const durablePrefix = "chaos/durable/"
+
+func (l *lot) prefix() string { return fmt.Sprintf("%s%d/", durablePrefix, l.id) }
+
+func (l *lot) batch(b int) string { return fmt.Sprintf("%s%d/", l.prefix(), b) }
+
+func (l *lot) key(n int) string { return l.batch(n/batchKeys) + strconv.Itoa(n) }
+
+// value is another one for each key.
+func (l *lot) value(n int) string { return fmt.Sprintf("%d of %d", n, l.id) }
+
+// write makes one write. It skips if too many wait to be read back.
+func (d *durable) write(ctx context.Context) error {
+	d.mu.Lock()
+	if d.keys >= maxKeys {
 		d.mu.Unlock()
-		text, _, err := d.nodes[rand.IntN(len(d.nodes))].do(ctx, http.MethodPut, "/v1/kv/"+durableKey(w, slot), strconv.Itoa(n))
-		if err == nil && strings.TrimSpace(string(text)) != "true" {
-			err = fmt.Errorf("the write was answered by %.100s", text)
+		return errSkip
+	}
+	l, n := d.lot, len(d.lot.acked)
+	l.acked = append(l.acked, false)
+	l.active++
+	d.keys++
+	d.mu.Unlock()
+	text, _, err := d.any().do(ctx, http.MethodPut, "/v1/kv/"+l.key(n), l.value(n))
+	if err == nil && strings.TrimSpace(string(text)) != "true" {
+		err = fmt.Errorf("the write was answered by %.100s", text)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l.active--
+	if err == nil {
+		l.acked[n] = true
+		d.missed++
+	}
+	return err
+}
+
+func (d *durable) any() *node { return d.nodes[rand.IntN(len(d.nodes))] }
+
+// run reads back before the end of a scenario that is long.
+func (d *durable) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		pause(ctx, time.Second)
+		d.mu.Lock()
+		many := d.keys > maxKeys/2
+		d.mu.Unlock()
+		if many {
+			try, cancel := context.WithTimeout(ctx, pageTime)
+			_ = d.check(try, d.any()) // a fault may be in force: the next second, or the end of the scenario
+			cancel()
 		}
-		if err == nil {
-			d.mu.Lock()
-			d.acked[w][slot] = n
-			d.count++
-			d.mu.Unlock()
-		}
-		return err
 	}
 }
 
@@ -66,47 +110,104 @@ type pair struct {
 	ModifyIndex uint64
 }
 
-// check reads everything back through one node.
+// check reads everything that was written until now back through one node,
+// and removes it. After an error the rest waits for the next check.
 func (d *durable) check(ctx context.Context, n *node) error {
+	d.checking.Lock()
+	defer d.checking.Unlock()
 	d.mu.Lock()
-	acked := append([][slots]int(nil), d.acked...)
+	if len(d.lot.acked) > 0 {
+		d.closed = append(d.closed, d.lot)
+		d.lot = &lot{id: d.lot.id + 1}
+	}
 	d.mu.Unlock()
-	text, _, err := n.do(ctx, http.MethodGet, "/v1/kv/chaos/durable?recurse&consistent", "")
-	var missing *statusError
-	if errors.As(err, &missing) && missing.code == http.StatusNotFound {
-		text, err = []byte("[]"), nil
-	}
-	var list []pair
-	if err == nil {
-		err = json.Unmarshal(text, &list)
-	}
-	if err != nil {
-		return err // that it is not there now is no loss
-	}
-	d.mu.Lock()
-	tried := append([][slots]int(nil), d.tried...)
-	d.mu.Unlock()
-	got := map[string]int{}
-	for _, p := range list {
-		got[p.Key], _ = strconv.Atoi(string(p.Value))
-	}
-	const rule = "no acknowledged write lost"
-	for w := range acked {
-		for slot, low := range acked[w] {
-			d.wrong.check(rule, 1)
-			if v := got[durableKey(w, slot)]; v < low || v > tried[w][slot] {
-				d.wrong.violate(rule, "%s shows %d at %s: %d was acknowledged and %d the last that was tried", n.name, v, durableKey(w, slot), low, tried[w][slot])
-			}
+	for len(d.closed) > 0 {
+		l := d.closed[0]
+		if err := d.quiet(ctx, l); err != nil {
+			return err
 		}
+		list, err := pairs(ctx, n, l.prefix())
+		if err != nil {
+			return err // that it is not there now is no loss
+		}
+		d.judge(n, l, list)
+		d.closed = d.closed[1:]
+		for b := 0; b*batchKeys < len(l.acked); b++ {
+			d.remove = append(d.remove, l.batch(b))
+		}
+		d.clean(ctx)
+		d.remove = append(d.remove, l.prefix()) // again next time: a write without an answer may come late
 	}
 	return nil
 }
 
-// acknowledged is the number of writes.
-func (d *durable) acknowledged() int {
+// quiet waits until no write to l is under way.
+func (d *durable) quiet(ctx context.Context, l *lot) error {
+	for {
+		d.mu.Lock()
+		active := l.active
+		d.mu.Unlock()
+		if active == 0 || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		pause(ctx, 10*time.Millisecond)
+	}
+}
+
+const durableRule = "no acknowledged write lost"
+
+// judge compares a lot, to which nobody writes any more, with what a node shows of it.
+func (d *durable) judge(n *node, l *lot, list []pair) {
+	got := map[string]string{}
+	for _, p := range list {
+		got[p.Key] = string(p.Value)
+	}
+	acked := 0
+	for i, good := range l.acked {
+		v, there := got[l.key(i)]
+		if good {
+			acked++
+		}
+		if good && !there || there && v != l.value(i) {
+			d.wrong.violate(durableRule, "%s shows %q (there: %v) at %s: %q was written (acknowledged: %v)", n.name, v, there, l.key(i), l.value(i), good)
+		}
+	}
+	d.wrong.check(durableRule, acked)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.count
+	d.keys -= len(l.acked)
+	d.checked += acked
+	d.missed -= acked
+}
+
+// clean removes what was checked; what fails is tried again next time.
+func (d *durable) clean(ctx context.Context) {
+	for len(d.remove) > 0 {
+		if _, _, err := d.any().do(ctx, http.MethodDelete, "/v1/kv/"+d.remove[0]+"?recurse", ""); err != nil {
+			return
+		}
+		d.remove = d.remove[1:]
+	}
+}
+
+// pairs are all keys below a prefix, as of a consistent read.
+func pairs(ctx context.Context, n *node, prefix string) (list []pair, err error) {
+	text, _, err := n.do(ctx, http.MethodGet, "/v1/kv/"+prefix+"?recurse&consistent", "")
+	var missing *statusError
+	if errors.As(err, &missing) && missing.code == http.StatusNotFound {
+		return nil, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &list)
+	}
+	return list, err
+}
+
+// counts are the acknowledged writes that were looked for, and the others.
+func (d *durable) counts() (checked, missed int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.checked, d.missed
 }
 
 // unsent says that a request has certainly not been made.

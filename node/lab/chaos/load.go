@@ -66,8 +66,8 @@ func (l *load) start(ctx context.Context) (stop func()) {
 	client("note", pageTime, 150*time.Millisecond, l.note(vip))
 	client("dns", 3*dnsTime, 50*time.Millisecond, l.lookup())
 	client("scale", 10*time.Second, 9*time.Second, l.scale())
-	for i := range 3 {
-		client("kv write", kvTime, 20*time.Millisecond, l.kv.writer(i))
+	for range 3 {
+		client("kv write", kvTime, 20*time.Millisecond, l.kv.write)
 	}
 	for i := range 4 {
 		client("kv history", kvTime, 40*time.Millisecond, l.lin.client(i))
@@ -75,6 +75,7 @@ func (l *load) start(ctx context.Context) (stop func()) {
 	for i := range 3 {
 		client("lease", kvTime, 200*time.Millisecond, l.leases.client(i))
 	}
+	group.Go(func() { l.kv.run(ctx) })
 	group.Go(func() { l.lin.run(ctx) })
 	return func() { cancel(); group.Wait(); kept.Close(); fresh.Close() }
 }
@@ -147,6 +148,8 @@ func (l *load) note(vip string) func(ctx context.Context) error {
 	}
 }
 
+const noteRule = "no acknowledged note lost"
+
 // checkNotes reads every acknowledged note again, and begins a new account.
 func (l *load) checkNotes(ctx context.Context) (count int) {
 	l.notesMu.Lock()
@@ -167,9 +170,9 @@ func (l *load) checkNotes(ctx context.Context) (count int) {
 		if ctx.Err() != nil {
 			break // interrupted: it says nothing
 		}
-		l.wrong.check("no acknowledged note lost", 1)
+		l.wrong.check(noteRule, 1)
 		if err != nil {
-			l.wrong.violate("no acknowledged note lost", "%s (%s): %v", path, name, err)
+			l.wrong.violate(noteRule, "%s (%s): %v", path, name, err)
 		}
 	}
 	v.Close()

@@ -13,8 +13,8 @@ type Report struct {
 	Seed         uint64        `json:"seed"`
 	Took         time.Duration `json:"took_ns"`
 	Parts        []Part        `json:"scenarios"`
-	Clients      []Tally       `json:"clients"` // of all scenarios
-	Acknowledged int           `json:"acknowledged_writes"`
+	Clients      []Tally       `json:"clients"`             // of all scenarios
+	Acknowledged int           `json:"acknowledged_writes"` // that were looked for afterwards: all, or the run means nothing
 	Lost         int           `json:"lost_writes"`
 	Rules        []Rule        `json:"invariants"`
 	Violations   int           `json:"violations"`
@@ -64,12 +64,13 @@ func (r *run) finish() {
 	slices.SortFunc(rep.Clients, func(a, b Tally) int { return strings.Compare(a.Client, b.Client) })
 	rep.Rules, rep.Notes = r.wrong.list()
 	rep.Violations = r.wrong.violations()
-	rep.Acknowledged = r.load.kv.acknowledged()
+	checked, missed := r.load.kv.counts()
+	rep.Acknowledged = checked
 	for _, p := range rep.Parts {
 		rep.Acknowledged += p.Notes
 	}
 	for _, rule := range rep.Rules {
-		if strings.HasPrefix(rule.Name, "no acknowledged") {
+		if rule.Name == durableRule || rule.Name == noteRule {
 			rep.Lost += rule.Violations
 		}
 	}
@@ -79,6 +80,8 @@ func (r *run) finish() {
 		rep.Meaningless = "no fault was made"
 	case len(idle) > 0:
 		rep.Meaningless = "no fault had an effect in " + strings.Join(idle, ", ")
+	case missed > 0:
+		rep.Meaningless = fmt.Sprintf("%d acknowledged writes could not be read back", missed)
 	case requests < n*minRequests:
 		rep.Meaningless = fmt.Sprintf("only %d requests were made", requests)
 	case rep.Acknowledged < n*minWrites:
@@ -136,6 +139,6 @@ func (r *Report) Text() string {
 	if r.Meaningless != "" {
 		fmt.Fprintf(&b, "\nthe run is meaningless: %s", r.Meaningless)
 	}
-	fmt.Fprintf(&b, "\n%d acknowledged writes, %d lost; %d violations; seed %d; %s", r.Acknowledged, r.Lost, r.Violations, r.Seed, r.Took.Round(time.Second))
+	fmt.Fprintf(&b, "\n%d acknowledged writes read back, %d lost; %d violations; seed %d; %s", r.Acknowledged, r.Lost, r.Violations, r.Seed, r.Took.Round(time.Second))
 	return strings.TrimPrefix(b.String(), "\n")
 }

@@ -155,7 +155,7 @@ func (r *run) app(ctx context.Context) error {
 	}
 	r.watch = &watch{lab: r.lab, cluster: r.cluster, nodes: nodes, wrong: r.wrong, owners: map[string]string{}}
 	r.load = &load{cluster: r.cluster, nodes: nodes, crowd: newCrowd(), wrong: r.wrong,
-		kv: newDurable(nodes, r.wrong, 3), lin: newLinear(nodes, r.wrong), leases: &leases{nodes: nodes, wrong: r.wrong}}
+		kv: newDurable(nodes, r.wrong), lin: newLinear(nodes, r.wrong), leases: &leases{nodes: nodes, wrong: r.wrong}}
 	if err := r.control.Heal(ctx); err != nil {
 		return err
 	}
@@ -210,6 +210,9 @@ func (r *run) all(ctx context.Context, list []Scenario) (*Report, error) {
 		r.wrong.violate(targetRule, "%v", err)
 	}
 	r.recover(ctx)
+	if n := len(r.report.Parts); n > 0 {
+		r.readBack(ctx, &r.report.Parts[n-1]) // what came after its own check
+	}
 	r.watch.audit(ctx, 0)
 	r.watch.same(ctx)
 	r.watch.diverged(ctx)
@@ -293,15 +296,20 @@ func (r *run) scenario(ctx context.Context, sc Scenario, length time.Duration) e
 		return ctx.Err() // what an interrupted run cannot read is not lost
 	}
 	p.Settled, p.Took = time.Since(healed), time.Since(began)
-	if err := again(ctx, settleTime, func(ctx context.Context) error { return r.load.kv.check(ctx, r.load.any()) }); err != nil {
-		r.wrong.violate(targetRule, "the keys cannot be read: %v", err)
-	}
-	p.Notes = r.load.checkNotes(ctx)
+	r.readBack(ctx, &p)
 	r.sizes = append(r.sizes, r.measure(ctx))
 	p.Clients = r.load.crowd.swap()
 	r.report.Parts = append(r.report.Parts, p)
 	r.say("   %d faults, at target %.1f s after the heal, %d violations so far", p.Faults, p.Settled.Seconds(), r.wrong.violations())
 	return nil
+}
+
+// readBack looks for every acknowledged write.
+func (r *run) readBack(ctx context.Context, p *Part) {
+	if err := again(ctx, settleTime, func(ctx context.Context) error { return r.load.kv.check(ctx, r.load.any()) }); err != nil && ctx.Err() == nil {
+		r.wrong.violate(targetRule, "the keys cannot be read: %v", err)
+	}
+	p.Notes += r.load.checkNotes(ctx)
 }
 
 // step does what a step says.
