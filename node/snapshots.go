@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"appliance/raft/archive"
@@ -93,16 +95,20 @@ func (s *snapshots) step(now time.Time) (string, error) {
 	return path, nil
 }
 
-// list returns the snapshots, oldest first, and removes what a crash has left.
+// list returns the snapshots of our making, oldest first, and removes what a
+// crash has left. What a person has saved beside them is theirs.
 func (s *snapshots) list() ([]string, error) {
 	left, err := filepath.Glob(filepath.Join(s.dir, "*"+snapshotExt+".tmp"))
 	for _, path := range left {
-		err = errors.Join(err, os.Remove(path))
+		if at, _ := parseSnapshotName(strings.TrimSuffix(path, ".tmp")); !at.IsZero() {
+			err = errors.Join(err, os.Remove(path))
+		}
 	}
 	if err != nil {
 		return nil, err
 	}
 	files, err := filepath.Glob(filepath.Join(s.dir, "*"+snapshotExt))
+	files = slices.DeleteFunc(files, func(path string) bool { at, _ := parseSnapshotName(path); return at.IsZero() })
 	slices.SortFunc(files, func(a, b string) int { // clocks may be set back, the index not
 		_, x := parseSnapshotName(a)
 		_, y := parseSnapshotName(b)
@@ -114,18 +120,18 @@ func (s *snapshots) list() ([]string, error) {
 // parseSnapshotName reads time and index from a file's name, zero if it is not
 // of our making.
 func parseSnapshotName(path string) (time.Time, uint64) {
-	var stamp string
-	var index uint64
 	name := filepath.Base(path)
 	if len(name) < len(snapshotStamp) {
 		return time.Time{}, 0
 	}
-	stamp = name[:len(snapshotStamp)]
-	at, err := time.Parse(snapshotStamp, stamp)
+	at, err := time.Parse(snapshotStamp, name[:len(snapshotStamp)])
 	if err != nil {
 		return time.Time{}, 0
 	}
-	_, _ = fmt.Sscanf(name[len(snapshotStamp):], "-%d"+snapshotExt, &index)
+	index, err := strconv.ParseUint(strings.TrimSuffix(strings.TrimPrefix(name[len(snapshotStamp):], "-"), snapshotExt), 10, 64)
+	if err != nil {
+		return time.Time{}, 0
+	}
 	return at, index
 }
 

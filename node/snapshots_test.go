@@ -55,13 +55,22 @@ func TestScheduledSnapshots(t *testing.T) {
 	change()
 	step("and goes on from there", false)
 	now = now.Add(20 * snapshotEvery)
-	if err := os.WriteFile(filepath.Join(s.dir, "x"+snapshotExt+".tmp"), nil, 0o600); err != nil {
-		t.Fatal(err)
+	cut := filepath.Join(s.dir, now.Format(snapshotStamp)+"-9"+snapshotExt+".tmp")
+	saved := []string{filepath.Join(s.dir, "before"+snapshotExt), filepath.Join(s.dir, "20200101-by-hand"+snapshotExt)} // by a person
+	for _, path := range append(saved, cut) {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for range snapshotKeep + 2 {
 		change()
 		now = now.Add(snapshotEvery)
 		path = step("due", true)
+	}
+	for _, path := range saved {
+		if err := os.Remove(path); err != nil {
+			t.Errorf("a file of another making: %v", err)
+		}
 	}
 	files, _ := filepath.Glob(filepath.Join(s.dir, "*"))
 	if len(files) != snapshotKeep || files[len(files)-1] != path {

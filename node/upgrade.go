@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -33,7 +34,7 @@ func (u upgrade) Status(ctx context.Context) api.UpgradeStatus {
 		switch {
 		case v.Status == string(model.NodeLeft):
 		case v.Speaks < newest:
-			out.Missing = append(out.Missing, fmt.Sprintf("%s runs %s, which speaks level %d: install a newer version there", v.Name, cmpOr(v.Version, "an older version"), v.Speaks))
+			out.Missing = append(out.Missing, fmt.Sprintf("%s runs %s, which speaks level %d: install a newer version there", v.Name, cmp.Or(v.Version, "an older version"), v.Speaks))
 		case !v.Answers && v.Status == string(model.NodeReady) && newest > out.Level:
 			out.Missing = append(out.Missing, v.Name+" does not answer: it is not known what it runs now")
 		}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -79,7 +80,7 @@ func notYet(snap *state.Snapshot, want, have int) error {
 	var older []string
 	for n := range state.Nodes.All(snap) {
 		if n.Status != model.NodeLeft && n.Speaks() < want {
-			older = append(older, fmt.Sprintf("%s (%s)", n.Name, cmpOr(n.Version, "version unknown")))
+			older = append(older, fmt.Sprintf("%s (%s)", n.Name, cmp.Or(n.Version, "version unknown")))
 		}
 	}
 	e := model.Errorf(model.CodeConflict, "the cluster does not take this change yet")
@@ -89,13 +90,6 @@ func notYet(snap *state.Snapshot, want, have int) error {
 	}
 	return e.Because("it needs protocol level %d and the cluster has %d, so that the last upgrade can still be undone", want, have).
 		Try("to make the upgrade final: appliance upgrade finish; to see the nodes: appliance upgrade")
-}
-
-func cmpOr(s, other string) string {
-	if s == "" {
-		return other
-	}
-	return s
 }
 
 // levelFile notes the cluster's level beside the log, so that an older binary finds out before it reads
@@ -165,7 +159,7 @@ func (n *Node) versions(ctx context.Context) []api.NodeVersion {
 			v := &out[i]
 			b, err := n.askVersion(ctx, v.ID, v.Addr)
 			if err == nil {
-				v.Answers, v.Version, v.Speaks = true, cmpOr(b.Version, v.Version), max(1, b.Speaks)
+				v.Answers, v.Version, v.Speaks = true, cmp.Or(b.Version, v.Version), max(1, b.Speaks)
 			}
 		})
 	}

@@ -52,7 +52,7 @@ func checkCerts(s *Sample, _ Was) []Finding {
 			sev = Error
 		}
 		out = append(out, Finding{Code: CACert, Severity: sev, What: "the cluster's CA runs out on " + ca.Format(time.DateOnly),
-			Why: "without it no node trusts another", Fix: "replace it while the cluster runs; see appliance help"})
+			Why: "without it no node trusts another", Fix: "replace it while the cluster runs: appliance ca rotate"})
 	}
 	return out
 }

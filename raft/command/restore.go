@@ -123,8 +123,8 @@ func LoadArchive(s *state.Snapshot, file io.ReaderAt, size int64) (archive.Heade
 	return head, store, nil
 }
 
-// restoreCluster takes the cluster's settings back, but not who leads it and
-// which CA and keys it has.
+// restoreCluster takes the cluster's settings back, but not who leads and votes,
+// which CA and keys it has, and what is known of its nodes' states.
 func restoreCluster(tx *state.Tx, index uint64, from *state.Snapshot) {
 	for _, now := range collect(state.Clusters.All(&tx.Snapshot)) {
 		then := state.Clusters.Get(from, now.ID)
@@ -133,6 +133,7 @@ func restoreCluster(tx *state.Tx, index uint64, from *state.Snapshot) {
 		}
 		next := *then
 		next.CACert, next.Trust, next.Leader, next.VIPHolder, next.Level = now.CACert, now.Trust, now.Leader, now.VIPHolder, now.Level
+		next.Voters, next.Diverged = now.Voters, now.Diverged
 		next.Generation, next.GenerationProof = now.Generation, now.GenerationProof
 		state.Clusters.Put(tx, index, &next)
 	}

@@ -3,6 +3,7 @@ package command
 import (
 	"bytes"
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -91,6 +92,24 @@ func TestRestoreReplacesTheState(t *testing.T) {
 		if !ok {
 			t.Errorf("not so: %s", name)
 		}
+	}
+}
+
+// What is known of the members is about now: old voters or an old alarm would
+// stand until somebody looks again.
+func TestRestoreKeepsWhatIsKnownOfTheMembers(t *testing.T) {
+	store, do := founded(t)
+	do(&SetAutopilot{Voters: []string{"n1"}, At: noon})
+	do(&Checkpoint{At: noon, Diverged: []model.Divergence{{Node: "n1", Name: "n1"}}})
+	file := save(t, store)
+	do(&SetAutopilot{Voters: []string{"n2", "n3"}, At: noon})
+	do(&Checkpoint{At: noon})
+	stage(do, "r", file, ChunkSize)
+	if res := do(&EndRestore{ID: "r", Commit: true, At: noon}); res.Err != nil {
+		t.Fatal(res.Err)
+	}
+	if c := state.Clusters.Get(store.Snapshot(), "c"); !slices.Equal(c.Voters, []string{"n2", "n3"}) || c.Diverged != nil {
+		t.Errorf("voters %v, diverged %v", c.Voters, c.Diverged)
 	}
 }
 
