@@ -37,7 +37,7 @@ func Conformance(t *testing.T, open func(t *testing.T) runtime.Runtime) {
 	t.Logf("%+v", info)
 	s.info = info
 	s.load(t)
-	for _, group := range []map[string]func(*testing.T, *suite){lifeTests, ioTests, kernelTests, networkTests, engineTests} {
+	for _, group := range []map[string]func(*testing.T, *suite){lifeTests, ioTests, secretTests, kernelTests, networkTests, engineTests} {
 		for _, name := range sortedNames(group) {
 			t.Run(name, func(t *testing.T) { group[name](t, s) })
 		}

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,14 +45,19 @@ func Digest(b []byte) string {
 }
 
 // Image builds the suite's image: the program alone, from scratch.
-func Image(t testing.TB) Blobs {
+func Image(t testing.TB) Blobs { return imageOf(t, nil) }
+
+// imageOf is Image with more files.
+func imageOf(t testing.TB, more map[string][]byte) Blobs {
 	t.Helper()
 	bin, err := program()
 	if err != nil {
 		t.Fatal("build the image's program:", err)
 	}
-	layer := tarball(t, map[string][]byte{"app": bin, "etc/passwd": []byte("root:x:0:0::/:\nweb:x:1234:1234::/:\n"),
-		"etc/group": []byte("root:x:0:\nweb:x:1234:\n"), "tmp/": nil})
+	files := map[string][]byte{"app": bin, "etc/passwd": []byte("root:x:0:0::/:\nweb:x:1234:1234::/:\n"),
+		"etc/group": []byte("root:x:0:\nweb:x:1234:\n"), "tmp/": nil}
+	maps.Copy(files, more)
+	layer := tarball(t, files)
 	config := marshal(t, map[string]any{
 		"architecture": goarch(t), "os": "linux",
 		"config": map[string]any{"Entrypoint": []string{"/app"}, "Cmd": []string{"exit", "3"}, "WorkingDir": "/tmp",

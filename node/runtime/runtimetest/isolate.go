@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"appliance/node/agent"
 	"appliance/node/needs"
 
 	"github.com/vishvananda/netlink"
@@ -37,6 +38,7 @@ const CgroupPrefix = "rtt-"
 //
 // Without root the tests run where they are and skip what needs it.
 func Isolate(m *testing.M) int {
+	agent.Applet() // in a container this binary is the wrapper that has the secrets
 	if os.Getenv(isolatedEnv) != "" {
 		if err := prepareInside(); err != nil {
 			fmt.Fprintln(os.Stderr, "isolate:", err)
