@@ -19,6 +19,9 @@ const (
 	// at once, or most masters: then it is likely we who are cut off, and
 	// replacing everything would be worse than waiting.
 	massDeadAfter = 30 * time.Second
+	// unmetAfter is how long a leader looks for a node that it never met: gossip
+	// asks for those that it misses every 5 s.
+	unmetAfter = 10 * time.Second
 	// aliveAfter keeps a node that comes and goes from being called ready.
 	aliveAfter = time.Second
 )
@@ -47,7 +50,10 @@ func judge(nodes []*model.Node, l Liveness, self string, started, now time.Time,
 	silent := map[string]time.Time{} // ready nodes that do not answer, since
 	var ready, readyMasters, silentMasters int
 	for _, n := range nodes {
-		alive, since := answers(n, l, self, started, now)
+		alive, since, until := answers(n, l, self, started, now)
+		if !until.IsZero() {
+			at(until)
+		}
 		switch {
 		case n.Status == model.NodeReady:
 			ready++
@@ -87,18 +93,22 @@ func judge(nodes []*model.Node, l Liveness, self string, started, now time.Time,
 	return verdicts, next
 }
 
-func answers(n *model.Node, l Liveness, self string, started, now time.Time) (alive bool, since time.Time) {
+// answers tells whether a node does, and since when. One that was never met
+// has until then to be.
+func answers(n *model.Node, l Liveness, self string, started, now time.Time) (alive bool, since, until time.Time) {
 	if n.ID == self {
-		return true, started
+		return true, started, until
 	}
 	alive, since = l.Alive(n.ID)
-	if m, ok := l.(Meeter); ok && alive && !m.Met(n.ID) {
-		known := latest(started, n.JoinedAt, n.StartedAt)
-		if now.Sub(known) > massDeadAfter {
-			return false, known
-		}
+	m, ok := l.(Meeter)
+	if !ok || !alive || n.Status != model.NodeReady || m.Met(n.ID) {
+		return alive, since, until
 	}
-	return alive, since
+	known := latestUntil(now, started, n.JoinedAt, n.StartedAt)
+	if until = known.Add(unmetAfter); until.After(now) {
+		return true, since, until
+	}
+	return false, known, time.Time{}
 }
 
 // latestUntil leaves out what is yet to come: a node whose clock is an hour ahead says that it starts in an

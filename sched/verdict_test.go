@@ -49,7 +49,8 @@ func TestJudge(t *testing.T) {
 		{name: "back", down: "a2", office: time.Hour, verdict: "a2 ready"},
 		{name: "down and never met stays down", down: "a2", unmet: "a2", office: time.Hour},
 		{name: "never met", unmet: "a2", office: time.Hour, verdict: "a2 down"},
-		{name: "never met so far", unmet: "a2", office: 9 * s},
+		{name: "never met, new leader", unmet: "a2", office: 11 * s, verdict: "a2 down"},
+		{name: "never met so far", unmet: "a2", office: 9 * s, next: s},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var nodes []*model.Node

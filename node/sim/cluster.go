@@ -25,11 +25,13 @@ type machine struct {
 	engine *fake.Engine   // of agents
 	clock  clock
 
-	mu    sync.Mutex
-	id    string   // of the node that the machine is; another one after it was wiped
-	proc  *process // nil while down
-	busy  bool     // being started, or an ended process still holds the files
-	since time.Time
+	mu       sync.Mutex
+	id       string   // of the node that the machine is; another one after it was wiped
+	wiped    int      // how often
+	stranger bool     // the cluster has not admitted it yet
+	proc     *process // nil while down
+	busy     bool     // being started, or an ended process still holds the files
+	since    time.Time
 }
 
 func (m *machine) addr() string { return m.name + ":7600" }
@@ -47,7 +49,7 @@ func (m *machine) running() *process {
 }
 
 const (
-	masters = 3
+	masters = 4
 	agents  = 3
 
 	snapshotEntries = 200
@@ -63,9 +65,12 @@ type cluster struct {
 	log      *slog.Logger
 	fault    func(what string) // notes an event
 	reaping  sync.WaitGroup
+	coming   sync.WaitGroup // machines that will start again by themselves
 	failed   func(err error)
 	hung     atomic.Bool // a process has ended because of its disk, or was about to when it was killed
 	ids      atomic.Int64
+	ending   atomic.Bool  // nobody starts again
+	moves    atomic.Int64 // changes of the members of the log
 }
 
 func newCluster(seed uint64, dir string, log *slog.Logger, fault func(string), fail func(string, ...any)) *cluster {
@@ -104,11 +109,11 @@ func (c *cluster) leader() *machine {
 // up starts all machines and makes the masters a cluster.
 func (c *cluster) up() error {
 	var servers []raft.Server
-	for _, m := range c.machines {
+	for i, m := range c.machines {
 		if err := c.start(m); err != nil {
 			return err
 		}
-		if m.master {
+		if i < founders {
 			servers = append(servers, raft.Server{ID: m.id, Addr: m.addr()})
 		}
 	}
@@ -147,7 +152,7 @@ func (c *cluster) ended(m *machine, p *process, err error) {
 	}
 	c.fault(fmt.Sprintf("%s ends by itself: %v", m.name, err))
 	c.hung.Store(true)
-	c.reaping.Go(func() {
+	c.coming.Go(func() {
 		if c.crash(m, p, true) {
 			pause(context.Background(), time.Second)
 			c.restart(m)
@@ -187,6 +192,8 @@ func (c *cluster) crash(m *machine, p *process, power bool) bool {
 
 // stop ends everything.
 func (c *cluster) stop() {
+	c.ending.Store(true)
+	c.coming.Wait()
 	for _, m := range c.machines {
 		c.crash(m, m.running(), true)
 	}

@@ -190,6 +190,9 @@ func (c *conn) Close() error {
 	return nil
 }
 
+// Peer is the host at the other end.
+func (c *conn) Peer() string { return c.other.host }
+
 func (c *conn) LocalAddr() net.Addr  { return address(c.host + ":7600") }
 func (c *conn) RemoteAddr() net.Addr { return address(c.other.host + ":7600") }
 

@@ -43,7 +43,11 @@ func restart(c *cluster, a, _ *machine) { c.restart(a) }
 
 // restart starts a machine as soon as its files are at rest and there is space, as its init system would.
 func (c *cluster) restart(m *machine) {
-	for m.running() == nil {
+	for m.running() == nil && !c.ending.Load() {
+		if m.unknown() {
+			c.coming.Go(func() { c.join(m) }) // it takes as long as the others need
+			return
+		}
 		err := c.start(m)
 		if err != nil && !errors.Is(err, syscall.ENOSPC) {
 			c.failed(err)
@@ -149,9 +153,10 @@ var faults = func() []fault {
 	}
 }()
 
-// trouble makes faults until ctx ends, up to two at a time, and ends them all before it returns.
+// trouble makes faults until ctx ends, up to two at a time, beside changes of who is a master, and ends them
+// all before it returns.
 func trouble(ctx context.Context, c *cluster, r *rand.Rand, count func(name string)) {
-	done := make(chan struct{}, 2)
+	done := make(chan struct{}, 3)
 	lane := func(seed uint64) {
 		defer func() { done <- struct{}{} }()
 		r := rand.New(rand.NewPCG(seed, 3))
@@ -177,8 +182,13 @@ func trouble(ctx context.Context, c *cluster, r *rand.Rand, count func(name stri
 	}
 	go lane(r.Uint64())
 	go lane(r.Uint64())
-	<-done
-	<-done
+	go func() {
+		defer func() { done <- struct{}{} }()
+		rebuild(ctx, c, rand.New(rand.NewPCG(c.seed, 8)), count)
+	}()
+	for range 3 {
+		<-done
+	}
 }
 
 // pick chooses whom a fault meets, and another machine.

@@ -27,7 +27,9 @@ type history struct {
 	faults  map[string]int
 	errs    []string
 
-	noticed time.Duration // until all knew of a death
+	noticed  time.Duration // until all knew of a death
+	moves    int           // changes of the members of the log
+	compared int           // states of machines at one index
 }
 
 // belief is a time in which a client thinks that it holds a lease.
@@ -123,11 +125,45 @@ func (h *history) inspect(at string, snap *state.Snapshot) {
 	}
 }
 
-const (
-	minOps    = 150 // with a known outcome
-	minKinds  = 5   // of faults
-	minBelief = 10
-)
+// upheavals is how often a master was wiped, removed or away for long.
+func (h *history) upheavals() (n int) {
+	for _, u := range upheavals {
+		n += h.faults[u.name]
+	}
+	return n
+}
+
+// extent is how much of everything a run had, and must have to mean anything.
+type extent struct {
+	what     string
+	got, min int
+}
+
+func (h *history) extent() []extent {
+	known, released := 0, 0
+	for _, o := range h.ops {
+		if o.Output.(register.Output).Known {
+			known++
+		}
+	}
+	for _, o := range h.apps {
+		if o.Output.(releaseOutput).known {
+			released++
+		}
+	}
+	return []extent{
+		{"known operations on keys", known, 150},
+		{"without a known outcome", len(h.ops) - known, 0},
+		{"refused", int(h.refused.Load()), 0},
+		{"known operations on releases", released, 10},
+		{"leases", len(h.beliefs), 10},
+		{"tasks", len(h.owners), 20},
+		{"kinds of faults", len(h.faults), 5},
+		{"upheavals of the masters", h.upheavals(), 1},
+		{"changes of the members", h.moves, 3}, // a standby at the beginning, a wiped master twice
+		{"comparisons of states", h.compared, 5},
+	}
+}
 
 // judge returns everything that is wrong with the history.
 func (h *history) judge() []string {
@@ -142,14 +178,10 @@ func (h *history) judge() []string {
 			}
 		}
 	}
-	known := 0
-	for _, o := range h.ops {
-		if o.Output.(register.Output).Known {
-			known++
+	for _, x := range h.extent() {
+		if x.got < x.min {
+			errs = append(errs, fmt.Sprintf("the run is meaningless: %d %s", x.got, x.what))
 		}
-	}
-	if known < minOps || len(h.faults) < minKinds || len(h.beliefs) < minBelief {
-		errs = append(errs, fmt.Sprintf("the run is meaningless: %d operations, %d kinds of faults, %d leases", known, len(h.faults), len(h.beliefs)))
 	}
 	errs = append(errs, linearizable("keys", register.Model, h.ops)...)
 	return append(errs, linearizable("releases", releases, h.apps)...)

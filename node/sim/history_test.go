@@ -12,15 +12,21 @@ import (
 // busy is a history with enough in it, and nothing wrong.
 func busy() *history {
 	h := newHistory()
-	for i := range minOps {
+	for i := range 200 {
 		h.kv(0, register.Input{Op: "get", Key: "quiet"}, h.call(), register.Output{Known: true})
-		h.faults[fmt.Sprint(i%minKinds)]++
+		h.release(0, releaseInput{"read", "quiet"}, h.call(), releaseOutput{known: true, version: 1})
+		h.owner(fmt.Sprint(i), "s1")
+		h.faults[fmt.Sprint(i%5)]++
 	}
-	for i := range minBelief {
+	h.faults[upheavals[0].name]++
+	h.moves, h.compared = 3, 5
+	for i := range beliefs {
 		h.beliefs = append(h.beliefs, belief{"l", "a", second(i), second(i + 1)})
 	}
 	return h
 }
+
+const beliefs = 10
 
 func second(s int) time.Time { return epoch.Add(time.Duration(s) * time.Second) }
 
@@ -49,9 +55,14 @@ func TestJudgeFindsWhatIsWrong(t *testing.T) {
 		"a swap that must do": {func(h *history) { put(h, "1", done); cas(h, "1", "2", false) }, "not linearizable"},
 		"two swaps of one":    {func(h *history) { put(h, "1", done); cas(h, "1", "2", true); cas(h, "1", "3", true) }, "not linearizable"},
 		"two holders":         {func(h *history) { h.beliefs = append(h.beliefs, belief{"l", "b", second(3).Add(1), second(4)}) }, "two holders"},
-		"a holder after":      {func(h *history) { h.beliefs = append(h.beliefs, belief{"l", "b", second(minBelief), second(99)}) }, ""},
+		"a holder after":      {func(h *history) { h.beliefs = append(h.beliefs, belief{"l", "b", second(beliefs), second(99)}) }, ""},
 		"two owners":          {func(h *history) { h.owner("t", "s1"); h.owner("t", "s2") }, "is on s1 and on s2"},
+		"no releases":         {func(h *history) { h.apps = nil }, "meaningless"},
+		"no tasks":            {func(h *history) { clear(h.owners) }, "meaningless"},
+		"nothing compared":    {func(h *history) { h.compared = 0 }, "meaningless"},
 		"no faults":           {func(h *history) { clear(h.faults) }, "meaningless"},
+		"no changes":          {func(h *history) { h.moves = 0 }, "meaningless"},
+		"no upheaval":         {func(h *history) { delete(h.faults, upheavals[0].name) }, "meaningless"},
 		"no traffic":          {func(h *history) { h.ops = nil }, "meaningless"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -70,6 +70,7 @@ func (p *process) lead() error {
 		ID: p.id, Addr: m.addr(), Dir: m.name, Storage: disk, Replica: p.replica,
 		Listener: p.port.Listen(wire.Raft),
 		Dial:     func(ctx context.Context, addr string) (net.Conn, error) { return p.port.Dial(ctx, addr, wire.Raft) },
+		Peer:     func(conn net.Conn) string { return c.idAt(conn.(interface{ Peer() string }).Peer()) },
 		Client:   p.client, Log: log, SnapshotEntries: snapshotEntries, TrailingEntries: trailingEntries,
 	})
 	if err != nil {
@@ -80,6 +81,7 @@ func (p *process) lead() error {
 		return err
 	}
 	node.OnLeadership(p.schedule)
+	node.OnLeadership(p.keepVoters)
 	done := make(chan struct{})
 	mux := http.NewServeMux()
 	node.Mount(mux)

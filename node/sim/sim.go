@@ -12,20 +12,14 @@ import (
 	"time"
 
 	"appliance/node/model"
-	"appliance/node/register"
 	"appliance/raft/command"
 )
 
 // report is what a run was.
 type report struct {
-	Errors  []string // what is wrong; empty if all is well
-	Ops     int      // operations on keys, known outcome or not
-	Unknown int      // of them, without a known outcome
-	Leases  int      // times a lease was taken
-	Tasks   int      // tasks that were placed
-	Faults  map[string]int
-	Hung    bool // a process has ended because of its disk
-	Trace   []string
+	Errors []string // what is wrong; empty if all is well
+	Hung   bool     // a process has ended because of its disk
+	Trace  []string
 }
 
 const (
@@ -74,7 +68,7 @@ func run(seed uint64, dir string) (*history, *report) {
 		return a
 	}}))
 	c := newCluster(seed, dir, log, tr.add, h.fail)
-	runaway := time.AfterFunc(maxTime, func() { panic(fmt.Sprintf("seed %d does not end", seed)) })
+	runaway := time.AfterFunc(maxTime, func() { panic(fmt.Sprintf("seed %d does not end\n%s", seed, strings.Join(tr.all(), "\n"))) })
 	defer runaway.Stop()
 	if err := c.up(); err != nil {
 		h.fail("%v", err)
@@ -82,13 +76,8 @@ func run(seed uint64, dir string) (*history, *report) {
 		live(c, h, rand.New(rand.NewPCG(seed, 4)))
 	}
 	c.stop()
-	r := &report{Ops: len(h.ops), Leases: len(h.beliefs), Tasks: len(h.owners), Faults: h.faults, Hung: c.hung.Load(), Trace: tr.all()}
-	for _, o := range h.ops {
-		if !o.Output.(register.Output).Known {
-			r.Unknown++
-		}
-	}
-	return h, r
+	h.moves, h.compared = int(c.moves.Load()), c.journal.checked
+	return h, &report{Hung: c.hung.Load(), Trace: tr.all()}
 }
 
 func live(c *cluster, h *history, r *rand.Rand) {
@@ -116,7 +105,7 @@ func live(c *cluster, h *history, r *rand.Rand) {
 	c.fault("heal")
 	c.heal()
 	healed := time.Now()
-	if !recovered(c, h) || !settled(c, h, healed) || !company(c, h, healed) {
+	if !recovered(c, h) || !settled(c, h, healed) || !placed(c, h, healed) || !company(c, h, healed) {
 		return
 	}
 	same(c, h)

@@ -52,10 +52,13 @@ func simulate(t *testing.T, seed uint64) {
 	if leak != nil && !r.Hung {
 		r.Errors = append(r.Errors, fmt.Sprint(leak))
 	}
-	t.Logf("%d operations (%d unknown, %d refused), %d leases, %d tasks, %d kinds of faults, a death noticed after %v, %.1f s",
-		r.Ops, r.Unknown, h.refused.Load(), r.Leases, r.Tasks, len(r.Faults), h.noticed, time.Since(begin).Seconds())
+	had := ""
+	for _, x := range h.extent() {
+		had += fmt.Sprintf("%d %s, ", x.got, x.what)
+	}
+	t.Logf("%sa death noticed after %v, %.1f s", had, h.noticed, time.Since(begin).Seconds())
 	if len(r.Errors) > 0 {
-		t.Errorf("%s\n\n%s\n\nreproduce: go test ./node/sim -run TestSeeds -seed=%d", strings.Join(r.Trace, "\n"), strings.Join(r.Errors, "\n"), seed)
+		t.Errorf("%s\n\n%s\n\nreproduce: go test ./node/sim -run TestSeeds -seed=%d -count=10 -failfast", strings.Join(r.Trace, "\n"), strings.Join(r.Errors, "\n"), seed)
 	}
 }
 
