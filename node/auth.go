@@ -22,7 +22,8 @@ import (
 // The node's unix socket belongs to root and may do everything. Requests from
 // this machine itself may read and change apps and keys; requests from other
 // machines may read, and need a token to change anything. Tokens and nodes are
-// the operator's, wherever the request comes from.
+// the operator's, wherever the request comes from. What an agent passes on to a
+// master has the rights of the token in it and no other.
 type access struct{ store *state.Store }
 
 // rootKey marks requests that came through the unix socket.
@@ -50,6 +51,8 @@ func (a access) API(r *http.Request, need api.Need) error {
 	switch {
 	case policy.Operator:
 		return nil
+	case !given && r.Context().Value(passedKey{}) != nil:
+		return denied("an agent passes on only what comes with a token", given)
 	case need.Operator:
 		return denied("this is for operators", given)
 	case !need.Write:

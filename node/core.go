@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"appliance/discovery/consul"
 	"appliance/node/model"
 	"appliance/node/wire"
 	"appliance/raft"
@@ -194,6 +195,10 @@ func authorize(peer wire.Peer, payload []byte) error {
 	case *command.SetNodeStatus:
 		if c.Node != peer.ID || c.Status != model.NodeLeft {
 			return fmt.Errorf("node %s may only say that it leaves itself", peer.ID)
+		}
+	case *command.RecordEvent:
+		if c.Event.Kind != consul.UserEvent {
+			return fmt.Errorf("an agent may not write the cluster's history")
 		}
 	case *command.CreateRelease, *command.ScaleApp, *command.DeleteApp, *command.KVTxn, *command.PutSession, *command.RenewSession,
 		*command.DestroySession, *command.RegisterService, *command.DeregisterService, *command.UpdateCheck, *command.DeregisterCheck,

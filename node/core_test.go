@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"appliance/discovery/consul"
 	"appliance/discovery/discoverytest"
 	"appliance/node/model"
 	"appliance/node/pki"
@@ -27,6 +28,8 @@ func TestAuthorizeProposals(t *testing.T) {
 		{"agent speaks for another", agent, &command.UpdateNode{Node: model.Node{ID: "m1"}}, false},
 		{"agent passes a deploy on", agent, &command.CreateRelease{}, true},
 		{"agent passes a key on", agent, &command.KVTxn{}, true},
+		{"agent passes an event on", agent, &command.RecordEvent{Event: model.Event{Kind: consul.UserEvent}}, true},
+		{"agent writes history", agent, &command.RecordEvent{Event: model.Event{Kind: "node"}}, false},
 		{"agent admits a node", agent, &command.RegisterNode{}, false},
 		{"agent removes a node", agent, &command.RemoveNode{}, false},
 		{"agent declares a node down", agent, &command.SetNodeStatus{}, false},

@@ -57,7 +57,11 @@ func (n *Node) makeDialects(admission command.Proposer) dialects {
 		d.mesos = n.guarded(n.makeMesos())
 	}
 	own := http.NewServeMux()
-	own.Handle(api.Prefix+"/", n.api.Handler())
+	handler := n.api.Handler()
+	own.Handle(api.Prefix+"/", handler)
+	if n.voter != nil {
+		n.rpc.Handle(pathPassed+"/", n.takePassed(handler))
+	}
 	own.Handle("/ui/", n.api.UI())
 	own.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/ui/", http.StatusFound) })
 	d.own = own

@@ -229,6 +229,9 @@ func (n *Node) openAPI(context.Context) error {
 	admission := &api.Admission{Next: n.proposer, Store: n.store, Registry: registryAddr, Admit: sched.Admit}
 	n.api = &api.Server{Store: n.store, Proposer: admission, Cluster: apiCluster{n},
 		Secrets: n.secrets, Images: imageLabels{imageIndex{n.store, n.proposer}, n.blobs}, Authorize: n.access.API, Version: n.version, Upgrade: upgrade{n}, Term: n.term, Log: n.log}
+	if n.voter == nil {
+		n.api.Pass = n.newPasser().pass
+	}
 	sock := filepath.Join(n.cfg.Run, "api.sock")
 	if err := os.Remove(sock); err != nil && !os.IsNotExist(err) {
 		return err

@@ -65,8 +65,12 @@ func (p *peerNode) start(t *testing.T, masters func() []string) {
 		v := &voter{Node: p.node, feed: feed.NewServer(p.node, quiet(), ctx.Done())}
 		v.Mount(mux)
 		v.feed.Mount(mux)
+		p.core = v
+		n, s := p.server()
+		s.Authorize = n.access.API
+		mux.Handle(pathPassed+"/", n.takePassed(s.Handler()))
 		srv.HandleHTTP(mux)
-		p.core, parts = v, 2
+		parts = 2
 		run(func(ctx context.Context) error { return srv.Run(ctx, ln) })
 	}
 	run(p.core.Run)
@@ -81,11 +85,15 @@ func (p *peerNode) start(t *testing.T, masters func() []string) {
 }
 
 func (p *peerNode) api() http.Handler {
-	n := &Node{cfg: Config{ID: p.id}, core: p.core}
+	n, s := p.server()
+	return n.onBehalf(s.Handler())
+}
+
+func (p *peerNode) server() (*Node, *api.Server) {
+	n := &Node{cfg: Config{ID: p.id}, core: p.core, store: p.store, access: access{p.store}}
 	s := &api.Server{Store: p.store, Proposer: auditor{proposer{p.core}, p.id}, Cluster: apiCluster{n},
 		Authorize: func(*http.Request, api.Need) error { return nil }, Log: quiet()}
-	n.access = access{p.store}
-	return n.onBehalf(s.Handler())
+	return n, s
 }
 
 func (p *peerNode) call(t *testing.T, method, path string, body []byte) []byte {

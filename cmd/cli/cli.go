@@ -171,7 +171,7 @@ volumes in one program. The first machine runs "appliance init", the others
 	root.SetFlagErrorFunc(usage)
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.address, "address", "", "API of a node: unix:///PATH or http://HOST:PORT (APPLIANCE_ADDR)")
-	flags.StringVar(&a.token, "token", "", "API token for another machine's API (APPLIANCE_TOKEN)")
+	flags.StringVar(&a.token, "token", "", "API token, for another machine's API or operators' verbs on an agent (APPLIANCE_TOKEN)")
 	flags.StringVar(&a.lab, "lab", "", "talk to this machine of the lab, for example mm1 (APPLIANCE_LAB)")
 	flags.BoolVar(&a.json, "json", false, "print JSON")
 	root.AddGroup(&cobra.Group{ID: "cluster", Title: "Cluster:"}, &cobra.Group{ID: "apps", Title: "Apps:"},

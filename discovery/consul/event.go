@@ -12,9 +12,9 @@ import (
 	"appliance/raft/state"
 )
 
-// userEvent is the kind of Consul's user events among the cluster's events.
+// UserEvent is the kind of Consul's user events among the cluster's events.
 // They share its bounded history, so every node lists them.
-const userEvent = "user-event"
+const UserEvent = "user-event"
 
 type eventJSON struct {
 	ID            string
@@ -44,7 +44,7 @@ func (s *Server) eventFire(w http.ResponseWriter, r *http.Request) error {
 		e.Payload = nil
 	}
 	_, err = s.propose(r.Context(), &command.RecordEvent{Event: model.Event{
-		At: time.Now(), Kind: userEvent, Subject: name, Text: "was fired on " + s.cfg.Node,
+		At: time.Now(), Kind: UserEvent, Subject: name, Text: "was fired on " + s.cfg.Node,
 		Fields: map[string]string{
 			"id": e.ID, "payload": base64.StdEncoding.EncodeToString(payload),
 			"node": e.NodeFilter, "service": e.ServiceFilter, "tag": e.TagFilter,
@@ -64,7 +64,7 @@ func (s *Server) eventList(w http.ResponseWriter, r *http.Request) error {
 	return s.read(w, r, query{tables: []string{state.Events.Name}, differs: true, run: func(v view) (any, uint64, bool, error) {
 		out := []eventJSON{}
 		for row := range state.Events.All(v.snap) {
-			if row.Kind == userEvent && (want == "" || row.Subject == want) {
+			if row.Kind == UserEvent && (want == "" || row.Subject == want) {
 				out = append(out, eventOf(row))
 			}
 		}

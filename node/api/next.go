@@ -12,7 +12,7 @@ import (
 
 // nextRoutes are for tests of upgrades: a change that needs the next level.
 func (s *Server) nextRoutes() {
-	post(s, "/upgrade/future", func(*command.PutFuture) Need { return Need{Write: true, Operator: true} }, func(ctx context.Context, c *command.PutFuture) (any, error) {
+	operate(s, "/upgrade/future", func(ctx context.Context, c *command.PutFuture) (any, error) {
 		_, err := command.Do(ctx, s.Proposer, c)
 		return c, err
 	})

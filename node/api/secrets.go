@@ -37,8 +37,8 @@ type SecretRequest struct {
 
 func (s *Server) secretRoutes() {
 	s.raw("GET", "/secrets", Need{}, s.secrets)
-	s.raw("POST", "/secrets", Need{}, s.putSecret)
-	s.raw("DELETE", "/secrets/{name}", Need{}, s.removeSecret)
+	s.onMaster("POST", "/secrets", s.checked(Need{}, s.putSecret), unheard) // only masters have the key
+	s.onMaster("DELETE", "/secrets/{name}", s.checked(Need{}, s.removeSecret))
 }
 
 // needSecret is who may change or list the secrets of an environment: those
@@ -85,10 +85,10 @@ func (s *Server) putSecret(w http.ResponseWriter, r *http.Request) error {
 	if err := s.Authorize(r, needSecret(req.Env)); err != nil {
 		return err
 	}
+	if err := unheard(r); err != nil {
+		return err
+	}
 	switch {
-	case overheard(r):
-		return model.Errorf(model.CodeDenied, "a secret does not travel unencrypted").Because("this connection comes from another machine without TLS").
-			Try("run it on a master, for example over ssh")
 	case !model.ValidSecretName(req.Name):
 		return model.Errorf(model.CodeInvalid, "%q cannot be the name of a secret", req.Name).Because("it becomes a file name").
 			Try("use up to 128 letters, digits, '-', '_' and '.'")
@@ -102,6 +102,15 @@ func (s *Server) putSecret(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return answer(w, http.StatusOK, secretView(s.Store.Snapshot(), secret))
+}
+
+// unheard refuses a request that others on the network can read.
+func unheard(r *http.Request) error {
+	if !overheard(r) {
+		return nil
+	}
+	return model.Errorf(model.CodeDenied, "a secret does not travel unencrypted").Because("this connection comes from another machine without TLS").
+		Try("run it on a master, for example over ssh")
 }
 
 // overheard reports whether others on the network can read a request.

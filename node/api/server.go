@@ -65,10 +65,14 @@ type Server struct {
 	Secrets   Secrets
 	Authorize Authorize
 	Version   string
-	Upgrade   Upgrader      // nil: no such routes
-	Term      func() uint64 // of the last applied entry; nil says 0
-	Log       *slog.Logger
-	mux       *http.ServeMux
+	Upgrade   Upgrader // nil: no such routes
+	// Pass hands a request that only masters may carry out to one of them, with
+	// the credential of its sender; nil on masters. It answers, or returns why
+	// not.
+	Pass func(w http.ResponseWriter, r *http.Request) error
+	Term func() uint64 // of the last applied entry; nil says 0
+	Log  *slog.Logger
+	mux  *http.ServeMux
 }
 
 // maxBody bounds a request: a spec with generous room.
@@ -103,19 +107,18 @@ func (s *Server) Handler() http.Handler {
 	post(s, "/rollback", func(r *RollbackRequest) Need { return Need{Write: true, Deploy: envOf(r.App, r.Env)} }, s.rollback)
 	post(s, "/restart", func(r *RollbackRequest) Need { return Need{Write: true, Deploy: envOf(r.App, r.Env)} }, s.restart)
 	post(s, "/stop", func(r *StopRequest) Need { return Need{Write: true, Deploy: envOf(r.App, r.Env)} }, s.stop)
-	operator := Need{Write: true, Operator: true}
-	post(s, "/drain", func(*DrainRequest) Need { return operator }, s.drain)
-	post(s, "/leave", func(*struct{}) Need { return operator }, s.leave)
-	post(s, "/environments", func(*model.Environment) Need { return operator }, s.putEnvironment)
-	post(s, "/tokens/join", func(*TokenRequest) Need { return operator }, s.joinToken)
-	post(s, "/tokens/api", func(*TokenRequest) Need { return operator }, s.apiToken)
+	post(s, "/leave", func(*struct{}) Need { return operator }, s.leave) // of this node: here
+	operate(s, "/drain", s.drain)
+	operate(s, "/environments", s.putEnvironment)
+	operate(s, "/tokens/join", s.joinToken)
+	operate(s, "/tokens/api", s.apiToken)
 	s.get("/tokens", s.tokens)
-	s.raw("DELETE", "/tokens/{id}", operator, s.revoke)
-	s.raw("DELETE", "/nodes/{name}", operator, s.removeNode)
-	s.raw("DELETE", "/volumes/{name}", operator, s.removeVolume)
+	s.operateRaw("DELETE", "/tokens/{id}", s.revoke)
+	s.operateRaw("DELETE", "/nodes/{name}", s.removeNode)
+	s.operateRaw("DELETE", "/volumes/{name}", s.removeVolume)
 	s.raw("GET", "/audit", Need{Operator: true}, s.audit)
 	s.get("/autopilot", s.autopilot)
-	post(s, "/autopilot", func(*AutopilotRequest) Need { return operator }, s.setAutopilot)
+	operate(s, "/autopilot", s.setAutopilot)
 	s.snapshotRoutes()
 	s.trustRoutes()
 	s.secretRoutes()
@@ -146,21 +149,39 @@ func (s *Server) get(path string, fn func(r *http.Request, snap *state.Snapshot)
 	})
 }
 
-func (s *Server) raw(method, path string, need Need, fn func(w http.ResponseWriter, r *http.Request) error) {
-	s.mux.HandleFunc(method+" "+Prefix+path, func(w http.ResponseWriter, r *http.Request) {
+func (s *Server) raw(method, path string, need Need, fn handler) {
+	s.mux.HandleFunc(method+" "+Prefix+path, s.checked(need, fn))
+}
+
+// handler answers a request or returns why not.
+type handler func(w http.ResponseWriter, r *http.Request) error
+
+// checked is fn for those who may.
+func (s *Server) checked(need Need, fn handler) http.HandlerFunc {
+	return answered(func(w http.ResponseWriter, r *http.Request) error {
 		if err := s.Authorize(r, need); err != nil {
-			fail(w, err)
-			return
+			return err
 		}
+		return fn(w, r)
+	})
+}
+
+func answered(fn handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
 		if err := fn(w, r); err != nil && r.Context().Err() == nil {
 			fail(w, err)
 		}
-	})
+	}
 }
 
 // post mounts a changing handler with a strict JSON body.
 func post[T any](s *Server, path string, need func(*T) Need, fn func(ctx context.Context, req *T) (any, error)) {
-	s.mux.HandleFunc("POST "+Prefix+path, func(w http.ResponseWriter, r *http.Request) {
+	s.mux.HandleFunc("POST "+Prefix+path, decoded(s, need, fn))
+}
+
+// decoded is fn for those who may, with a strict JSON body.
+func decoded[T any](s *Server, need func(*T) Need, fn func(ctx context.Context, req *T) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
 		req := new(T)
 		if err := strict(http.MaxBytesReader(w, r.Body, maxBody), req); err != nil {
 			fail(w, model.Errorf(model.CodeInvalid, "the request cannot be read").Because("%v", err).
@@ -181,7 +202,7 @@ func post[T any](s *Server, path string, need func(*T) Need, fn func(ctx context
 		if err := answer(w, http.StatusOK, v); err != nil {
 			s.Log.Debug("answer not delivered", "err", err)
 		}
-	})
+	}
 }
 
 // strict reads exactly one JSON document and refuses fields that v has not.
@@ -212,6 +233,9 @@ var statusOf = map[model.Code]int{
 	model.CodeInvalid: 400, model.CodeDenied: 403, model.CodeNotFound: 404, model.CodeConflict: 409,
 	model.CodeUnplaceable: 422, model.CodeExhausted: 507, model.CodeUnavailable: 503, model.CodeInternal: 500,
 }
+
+// Refuse answers a request with err.
+func Refuse(w http.ResponseWriter, err error) { fail(w, err) }
 
 func fail(w http.ResponseWriter, err error) {
 	var e *model.Error

@@ -22,9 +22,8 @@ const RiskReplaceState = "replace-state"
 const snapshotTimeout = 2 * time.Minute
 
 func (s *Server) snapshotRoutes() {
-	operator := Need{Write: true, Operator: true} // a snapshot has all secrets
-	s.raw("GET", "/snapshot", operator, s.saveSnapshot)
-	s.raw("POST", "/snapshot/restore", operator, s.restoreSnapshot)
+	s.raw("GET", "/snapshot", operator, s.saveSnapshot) // a snapshot has all secrets
+	s.operateRaw("POST", "/snapshot/restore", s.restoreSnapshot)
 }
 
 // saveSnapshot streams a snapshot file that has everything that was

@@ -54,9 +54,8 @@ type TrustRequest struct {
 
 func (s *Server) trustRoutes() {
 	s.get("/trust", s.trust)
-	operator := Need{Write: true, Operator: true}
-	post(s, "/trust", func(*TrustRequest) Need { return operator }, s.turnTrust)
-	post(s, "/tokens/join/rotate", func(*RotateTokenRequest) Need { return operator }, s.rotateToken)
+	operate(s, "/trust", s.turnTrust)
+	operate(s, "/tokens/join/rotate", s.rotateToken)
 }
 
 func (s *Server) trust(_ *http.Request, snap *state.Snapshot) (any, error) {

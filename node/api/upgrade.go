@@ -71,20 +71,19 @@ func (s *Server) upgradeRoutes() {
 		defer cancel()
 		return s.Upgrade.Status(ctx), nil
 	})
-	operator := func(*struct{}) Need { return Need{Write: true, Operator: true} }
-	post(s, "/upgrade/finish", operator, func(ctx context.Context, _ *struct{}) (any, error) {
+	operate(s, "/upgrade/finish", func(ctx context.Context, _ *struct{}) (any, error) {
 		level, err := s.Upgrade.Finish(ctx)
 		return UpgradeStatus{Level: level, Possible: level}, err
 	})
-	post(s, "/upgrade/hold", func(*HoldRequest) Need { return Need{Write: true, Operator: true} }, func(ctx context.Context, req *HoldRequest) (any, error) {
+	operate(s, "/upgrade/hold", func(ctx context.Context, req *HoldRequest) (any, error) {
 		if req.For < time.Minute || req.For > MaxHold {
 			return nil, model.Errorf(model.CodeInvalid, "an upgrade cannot be held for %s", req.For).Try("give between a minute and %s", MaxHold)
 		}
 		until, err := s.Upgrade.Hold(ctx, req.For)
 		return UpgradeStatus{Held: until}, err
 	})
-	post(s, "/upgrade/check", operator, func(ctx context.Context, _ *struct{}) (any, error) { return s.Upgrade.Check(ctx) })
-	post(s, "/upgrade/resume", operator, func(ctx context.Context, _ *struct{}) (any, error) {
+	operate(s, "/upgrade/check", func(ctx context.Context, _ *struct{}) (any, error) { return s.Upgrade.Check(ctx) })
+	operate(s, "/upgrade/resume", func(ctx context.Context, _ *struct{}) (any, error) {
 		return struct{}{}, s.Upgrade.Resume(ctx)
 	})
 }
