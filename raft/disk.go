@@ -111,6 +111,12 @@ func (d *disk) lastIndex() (uint64, error) {
 	return d.watch.LastIndex()
 }
 
+// recordable reports whether the record of what was stored can be written: otherwise a start would fail. It
+// hangs as long as the disk does.
+func (d *disk) recordable() bool {
+	return d.checked == nil || d.checked.tail.change(true, func(*tailRecord) {}) == nil
+}
+
 func (d *disk) close() error {
 	d.looking.Lock()
 	d.closed.Store(true)

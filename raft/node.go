@@ -281,7 +281,7 @@ func (n *Node) Stats() Stats {
 	if since := n.disk.watch.since.Load(); since != 0 {
 		s.WriteStuck = time.Since(time.Unix(0, since))
 	}
-	if e := n.disk.watch.failure.Load(); e != nil {
+	if e := n.disk.watch.trouble(); e != nil {
 		s.DiskError = e.Error()
 	}
 	return s

@@ -3,6 +3,7 @@ package raft
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -15,14 +16,19 @@ const (
 )
 
 // probe writes to an idle or failed disk, so that trouble is seen before a change waits for it, and that
-// its end is seen at all. It ends with ctx, or, if the disk hangs, when that does.
+// its end is seen at all. It ends with ctx, or, if the disk hangs, when that does. Only a write of the log
+// ends a failure of one: what is well here may be another file than the one that is not.
 func (n *Node) probe(ctx context.Context) {
 	w := n.disk.watch
 	for ctx.Err() == nil {
 		sleep(ctx, probeEvery)
-		failed := w.failure.Load() != nil || w.little.Load()
+		failed := w.trouble() != nil || w.little.Load()
 		if ctx.Err() == nil && (failed || time.Since(w.recent.newest()) >= probeEvery) {
 			n.probeOnce(failed)
+		}
+		if de := w.ahead.Load(); de != nil && ctx.Err() == nil && n.disk.recordable() {
+			n.fail(fmt.Errorf("%w: entries were stored and not their record: this master has to start again to see what its log holds", de))
+			return
 		}
 		if n.conf.Storage != nil {
 			continue
@@ -42,12 +48,11 @@ func (n *Node) probeOnce(failed bool) {
 		}
 		return tryDisk(n.conf.Dir, failed)
 	})
-	switch {
-	case err != nil:
-		w.failure.Store(&DiskError{Dir: w.dir, Err: err})
-	case n.conf.Storage == nil:
-		w.failure.Store(nil) // there is space again, or the disk works again
+	if err != nil {
+		w.tried.Store(&DiskError{Dir: w.dir, Err: err})
+		return
 	}
+	w.tried.Store(nil)
 }
 
 // tryDisk makes a durable write in dir, small, or if it failed before, of some size.

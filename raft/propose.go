@@ -137,7 +137,7 @@ func (n *Node) classify(err error) error {
 		// What was in flight may still be committed by the others.
 		return errRetry{cause: ErrClosed, unsure: true}
 	}
-	if de := n.disk.watch.failure.Load(); de != nil { // raft's log cache keeps only the text of it
+	if de := n.disk.watch.trouble(); de != nil { // raft's log cache keeps only the text of it
 		if servers, _ := n.Servers(); len(servers) == 1 {
 			return fmt.Errorf("%w: %w", ErrUnknownOutcome, de) // nobody else can take over
 		}
@@ -148,7 +148,7 @@ func (n *Node) classify(err error) error {
 
 // noLeader is ErrNoLeader with the cause, if it is this node's disk.
 func (n *Node) noLeader() error {
-	if de := n.disk.watch.failure.Load(); de != nil {
+	if de := n.disk.watch.trouble(); de != nil {
 		return fmt.Errorf("%w: %w", ErrNoLeader, de)
 	}
 	return ErrNoLeader

@@ -177,7 +177,7 @@ func TestTheEndOfAClosedLogIsNotLookedAt(t *testing.T) {
 	if err := f.node.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.node.checkEnd(new(lostEnd), time.Now()); err != nil {
+	if err := f.node.checkEnd(new(wrongEnd), time.Now()); err != nil {
 		t.Error(err)
 	}
 }

@@ -68,7 +68,7 @@ type sealedStore struct{ *hraft.InmemStore }
 
 func (sealedStore) StoreLogs([]*hraft.Log) error { return types.ErrSealed }
 
-func TestLostEndIsNotJudgedInHaste(t *testing.T) {
+func TestWrongEndIsNotJudgedInHaste(t *testing.T) {
 	start := time.Now()
 	type look struct {
 		after            time.Duration
@@ -77,22 +77,25 @@ func TestLostEndIsNotJudgedInHaste(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		looks []look
-		want  bool // at the last one
+		want  error // at the last one
 	}{
-		"whole log":                 {[]look{{0, 9, 9, false}, {2 * time.Second, 9, 9, false}}, false},
-		"stored, not yet known":     {[]look{{0, 9, 12, false}, {2 * time.Second, 9, 12, false}}, false},
-		"just seen":                 {[]look{{0, 9, 5, false}, {lostEndLimit / 2, 9, 5, false}}, false},
-		"replaced in between":       {[]look{{0, 9, 5, false}, {lostEndLimit / 2, 9, 9, false}, {lostEndLimit, 9, 5, false}}, false},
-		"slow write in their place": {[]look{{0, 9, 5, true}, {3 * time.Second, 9, 5, true}}, false},
-		"lost":                      {[]look{{0, 9, 5, false}, {lostEndLimit, 9, 5, false}}, true},
+		"whole log":                 {[]look{{0, 9, 9, false}, {2 * time.Second, 9, 9, false}}, nil},
+		"stored, not yet known":     {[]look{{0, 9, 12, false}, {wrongEndLimit / 2, 9, 12, false}}, nil},
+		"slow write":                {[]look{{0, 9, 12, true}, {3 * time.Second, 9, 12, true}}, nil},
+		"busy log":                  {[]look{{0, 9, 12, false}, {wrongEndLimit, 12, 15, false}, {2 * wrongEndLimit, 15, 18, false}}, nil},
+		"never known":               {[]look{{0, 9, 12, false}, {wrongEndLimit, 9, 12, false}}, ErrUnknownEnd},
+		"just seen":                 {[]look{{0, 9, 5, false}, {wrongEndLimit / 2, 9, 5, false}}, nil},
+		"replaced in between":       {[]look{{0, 9, 5, false}, {wrongEndLimit / 2, 9, 9, false}, {wrongEndLimit, 9, 5, false}}, nil},
+		"slow write in their place": {[]look{{0, 9, 5, true}, {3 * time.Second, 9, 5, true}}, nil},
+		"lost":                      {[]look{{0, 9, 5, false}, {wrongEndLimit, 9, 5, false}}, ErrLostEnd},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var l lostEnd
+			var l wrongEnd
 			var err error
 			for _, k := range c.looks {
 				err = l.check(start.Add(k.after), k.believed, k.stored, k.busy)
 			}
-			if errors.Is(err, ErrLostEnd) != c.want {
+			if !errors.Is(err, c.want) {
 				t.Errorf("got %v", err)
 			}
 		})

@@ -48,19 +48,38 @@ var beforeWrite func(dir string)
 type diskLog struct {
 	hraft.LogStore
 	dir     string
-	last    atomic.Int64 // duration of the last write in nanoseconds
-	since   atomic.Int64 // start of the write in progress, Unix nanoseconds, 0 if none
-	failure atomic.Pointer[DiskError]
+	last    atomic.Int64              // duration of the last write in nanoseconds
+	since   atomic.Int64              // start of the write in progress, Unix nanoseconds, 0 if none
+	failure atomic.Pointer[DiskError] // of the last write; only a write that succeeds ends it
 	recent  durations
 
-	probing atomic.Int64 // start of the probe in progress, like since
-	little  atomic.Bool  // less than minSpace is left
+	probing atomic.Int64              // start of the probe in progress, like since
+	tried   atomic.Pointer[DiskError] // failure of the last probe
+	little  atomic.Bool               // less than minSpace is left
 
 	shortened atomic.Bool // the end was deleted and nothing stored since
 	torn      atomic.Bool // and then storing failed
 	sealed    atomic.Bool // the store lacks the file for what comes next, and never tries to make it again
 
-	kept atomic.Pointer[DiskError] // why the end could not be deleted; nothing is written any more
+	// Nothing is written any more after one of these.
+	kept  atomic.Pointer[DiskError] // why the end could not be deleted
+	ahead atomic.Pointer[DiskError] // why raft was told that entries are not stored, which are
+}
+
+// trouble is what went wrong in the last write or probe, nil if nothing did.
+func (l *diskLog) trouble() *DiskError {
+	if de := l.failure.Load(); de != nil {
+		return de
+	}
+	return l.tried.Load()
+}
+
+// apart is why raft and the log do not agree any more on where the log ends, nil if they do.
+func (l *diskLog) apart() *DiskError {
+	if de := l.kept.Load(); de != nil {
+		return de
+	}
+	return l.ahead.Load()
 }
 
 // DeleteRange notes when the end of the log goes, to make room for other entries. If those cannot be
@@ -68,7 +87,7 @@ type diskLog struct {
 // cannot be deleted, nothing more is tried: raft-wal takes its last segment as sealed, although the index
 // of it was not written, and the next try would make that durable.
 func (l *diskLog) DeleteRange(low, high uint64) error {
-	if de := l.kept.Load(); de != nil {
+	if de := l.apart(); de != nil {
 		return de
 	}
 	last, err := l.LastIndex()
@@ -90,14 +109,20 @@ func (l *diskLog) IsMonotonic() bool { return true }
 
 func (l *diskLog) StoreLog(log *hraft.Log) error { return l.StoreLogs([]*hraft.Log{log}) }
 
+// StoreLogs notes when it fails although the log has the entries: their record could not be written. Raft
+// believes in the end before them then, and what it stores next would not follow on the log's.
 func (l *diskLog) StoreLogs(logs []*hraft.Log) error {
-	if de := l.kept.Load(); de != nil {
+	if de := l.apart(); de != nil {
 		return de
 	}
 	err := l.timed(&l.since, func() error { return l.LogStore.StoreLogs(logs) })
 	if err != nil {
 		de := &DiskError{Dir: l.dir, Err: err}
 		l.failure.Store(de)
+		if last, err := l.LastIndex(); err == nil && len(logs) > 0 && last >= logs[0].Index {
+			l.ahead.Store(de)
+			return de
+		}
 		l.torn.Store(l.torn.Load() || l.shortened.Load())
 		l.sealed.Store(l.sealed.Load() || errors.Is(err, types.ErrSealed))
 		return de
@@ -147,7 +172,7 @@ func (l *diskLog) slow(now time.Time) bool {
 
 // failed returns the last failure, ErrDisk if it is over.
 func (l *diskLog) failed() error {
-	if de := l.failure.Load(); de != nil {
+	if de := l.trouble(); de != nil {
 		return de
 	}
 	return ErrDisk
@@ -173,7 +198,7 @@ func (e *DiskError) Unwrap() []error { return []error{ErrDisk, e.Err} }
 // guard ends the node if a write of the log hangs or has left raft with a wrong idea of the log. Raft's
 // main loop waits for that write, so nothing less makes a leader with a hung disk give up.
 func (n *Node) guard(ctx context.Context) {
-	var end lostEnd
+	var end wrongEnd
 	for ctx.Err() == nil {
 		sleep(ctx, watchEvery)
 		if err := n.checkEnd(&end, time.Now()); err != nil {
@@ -215,7 +240,7 @@ func (n *Node) judgeDisk(now time.Time, slowSince *time.Time) {
 	if w.slow(now) {
 		*slowSince = now
 	}
-	failure := w.failure.Load()
+	failure := w.trouble()
 	full := w.little.Load() || failure != nil && errors.Is(failure, syscall.ENOSPC)
 	n.Unfit(unfitSlow, !slowSince.IsZero() && now.Sub(*slowSince) < slowSettle)
 	n.Unfit(unfitFull, full)
