@@ -78,8 +78,8 @@ fuzz: ## fuzz every parser for a short while (FUZZTIME=5s each)
 sim: ## simulate whole control planes under faults, one for each seed (SEEDS=50)
 	SIM_SEEDS=$(SEEDS) go test -count=1 -timeout 2h -run '^TestSeeds$$' ./node/sim
 
-chaos: build ## break a lab on purpose in every way of the short set and check what must hold (root, minutes)
-	$(ROOT) bin/appliance chaos run short --seed $(SEED)
+chaos: build ## break a lab on purpose in every way of the short set and check what must hold (root, at most 10 minutes)
+	$(ROOT) timeout --foreground --signal=INT --kill-after=60 600 bin/appliance chaos run short --seed $(SEED)
 
 chaos-long: build-skewed ## an hour of all scenarios in random orders from SEED, with a look at growth (root; LONG=1h)
 	$(ROOT) bin/appliance-skewed chaos run all --for $(LONG) --seed $(SEED)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"net/http"
@@ -15,12 +16,16 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"appliance/node/api"
 	"appliance/node/lab/fault"
 	"appliance/node/model"
+	"appliance/node/register"
 	"appliance/vagrant"
+
+	"github.com/anishathalye/porcupine"
 )
 
 // liar is a store of keys that forgets, or answers with what was.
@@ -251,6 +256,79 @@ func TestHistoriesThatCannotBeAreFound(t *testing.T) {
 	}
 }
 
+func TestHistoriesThatCannotBeJudgedAreNoSuccess(t *testing.T) {
+	wrong := newVerdicts(t.Logf)
+	l := newLinear(nil, wrong)
+	l.limit = 10 * time.Millisecond
+	for i := range 40 { // all at once, and nobody wrote what is read: every order has to be tried
+		in, out := register.Input{Key: "k", Op: "set", Value: fmt.Sprint(i)}, register.Output{Known: true, Done: true}
+		if i >= 20 {
+			in, out = register.Input{Key: "k", Op: "get"}, register.Output{Known: true, Value: fmt.Sprint(i)}
+		}
+		l.ops[0] = append(l.ops[0], porcupine.Operation{ClientId: i, Input: in, Output: out, Call: int64(i), Return: int64(100 + i)})
+	}
+	l.judge(true)
+	if wrong.violations() != 1 {
+		t.Errorf("%d violations", wrong.violations())
+	}
+}
+
+func TestAlarmsAreCountedOnce(t *testing.T) {
+	w := &watch{wrong: newVerdicts(t.Logf)}
+	alarm := func(seq uint64) model.Event {
+		return model.Event{Seq: seq, Kind: "node", Subject: "mm2", Text: "has another state than the other masters: apps"}
+	}
+	other := model.Event{Seq: 6, Kind: "node", Subject: "mm2", Text: "is ready"}
+	for _, list := range [][]model.Event{{}, {alarm(5), other}, {alarm(5), other}, {other, alarm(9)}, {other}} {
+		w.alarm(list)
+	}
+	if w.wrong.violations() != 2 || w.wrong.checks(alarmRule) != 5 {
+		t.Errorf("%d alarms in %d looks, want 2", w.wrong.violations(), w.wrong.checks(alarmRule))
+	}
+}
+
+func TestStatesThatWereNotComparedAreNoSuccess(t *testing.T) {
+	for name, tt := range map[string]struct {
+		answer string
+		wrong  int
+	}{
+		"all are equal": {`{"index":7,"nodes":1}`, 0},
+		"one differs":   {`{"index":7,"nodes":1,"diverged":[{"node":"x","name":"mm1","tables":["apps"]}]}`, 1},
+		"one is silent": {`{"index":7,"nodes":0}`, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { // it tries for a minute
+				n := &node{"mm1", &http.Client{Transport: answers(tt.answer)}}
+				w := &watch{wrong: newVerdicts(t.Logf), nodes: []*node{n},
+					cluster: vagrant.Cluster{Machines: []vagrant.Machine{{Name: "mm1", Role: vagrant.RoleMaster}}}}
+				w.hashes(t.Context())
+				if w.wrong.violations() != tt.wrong || w.wrong.checks(hashRule) != 1 {
+					t.Errorf("%d violations, want %d", w.wrong.violations(), tt.wrong)
+				}
+			})
+		})
+	}
+}
+
+// answers is a node that always says the same.
+type answers string
+
+func (a answers) RoundTrip(*http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(string(a)))}, nil
+}
+
+func TestNodesThatNeverMeetAreNoSuccess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ahead := &node{"mm1", &http.Client{Transport: answers(`{"index":8}`)}}
+		stuck := &node{"mm2", &http.Client{Transport: answers(`{"index":4}`)}}
+		w := &watch{wrong: newVerdicts(t.Logf), nodes: []*node{ahead, stuck}}
+		w.same(t.Context())
+		if w.wrong.violations() != 1 {
+			t.Errorf("%d violations", w.wrong.violations())
+		}
+	})
+}
+
 func TestTwoHoldersOfALeaseAreFound(t *testing.T) {
 	wrong := newVerdicts(t.Logf)
 	l := &leases{wrong: wrong}
@@ -308,24 +386,46 @@ func TestRunsThatProveNothing(t *testing.T) {
 		name  string
 		part  Part
 		known int
+		not   string // the rule that was not looked at
 		want  string
 	}{
-		{"enough", Part{Faults: 1, Effect: 1, Notes: 100, Clients: busy}, 100, ""},
-		{"no faults", Part{Notes: 100, Clients: busy}, 100, "no fault was made"},
-		{"no effect", Part{Faults: 1, Notes: 100, Clients: busy}, 100, "no fault had an effect"},
-		{"no requests", Part{Faults: 1, Effect: 1, Notes: 100}, 100, "requests"},
-		{"no writes", Part{Faults: 1, Effect: 1, Clients: busy}, 100, "writes"},
-		{"no history", Part{Faults: 1, Effect: 1, Notes: 100, Clients: busy}, 1, "history"},
+		{"enough", Part{Faults: 1, Effect: 1, Notes: 100, Clients: busy}, 100, "", ""},
+		{"no faults", Part{Notes: 100, Clients: busy}, 100, "", "no fault was made"},
+		{"no effect", Part{Faults: 1, Notes: 100, Clients: busy}, 100, "", "no fault had an effect"},
+		{"no requests", Part{Faults: 1, Effect: 1, Notes: 100}, 100, "", "requests"},
+		{"no writes", Part{Faults: 1, Effect: 1, Clients: busy}, 100, "", "writes"},
+		{"no history", Part{Faults: 1, Effect: 1, Notes: 100, Clients: busy}, 1, "", "history"},
+		{"no leases", Part{Faults: 1, Effect: 1, Notes: 100, Clients: busy}, 100, leaseRule, leaseRule},
+		{"no owners", Part{Faults: 1, Effect: 1, Notes: 100, Clients: busy}, 100, ownerRule, ownerRule},
+		{"never compared", Part{Faults: 1, Effect: 1, Notes: 100, Clients: busy}, 100, sameRule, sameRule},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			wrong := newVerdicts(t.Logf)
 			r := &run{wrong: wrong, report: &Report{Parts: []Part{tt.part}}, load: &load{kv: newDurable(nil, wrong), lin: newLinear(nil, wrong)}}
 			r.load.lin.known = tt.known
+			for _, rule := range append(slices.Clone(perScenario), sameRule) {
+				if rule != tt.not {
+					wrong.check(rule, 1)
+				}
+			}
 			r.finish()
 			if got := r.report.Meaningless; (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) || r.report.Good() != (tt.want == "") {
 				t.Errorf("meaningless %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestWritesThatWereNotReadBackAreNoSuccess(t *testing.T) {
+	wrong := newVerdicts(t.Logf)
+	r := &run{wrong: wrong, report: &Report{Parts: []Part{{Faults: 1, Effect: 1, Notes: 100}}}, load: &load{kv: newDurable(nil, wrong), lin: newLinear(nil, wrong)}}
+	for _, rule := range append(slices.Clone(perScenario), sameRule) {
+		wrong.check(rule, 1)
+	}
+	r.load.kv.missed = 1
+	r.finish()
+	if !strings.Contains(r.report.Meaningless, "could not be read back") {
+		t.Errorf("meaningless %q", r.report.Meaningless)
 	}
 }
 

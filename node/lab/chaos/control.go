@@ -282,6 +282,15 @@ func (c *Control) keepsQuorum(ctx context.Context, plan map[string]fault.Fault) 
 		Try("choose another target, or accept it: --accept-risk=%s", RiskQuorum)
 }
 
+// canSpare refuses if without the machines no majority of the masters works.
+func (c *Control) canSpare(ctx context.Context, machines []string) error {
+	plan := map[string]fault.Fault{}
+	for _, m := range machines {
+		plan[m] = fault.Fault{Kind: PowerOff}
+	}
+	return c.keepsQuorum(ctx, plan)
+}
+
 // make carries the plan out, on all machines at once.
 func (c *Control) make(ctx context.Context, s Spec, plan map[string]fault.Fault) (Active, error) {
 	a := Active{Title: s.title(), Machines: slices.Sorted(maps.Keys(plan))}

@@ -12,12 +12,15 @@
 // is judged for linearizability, contenders for a lease, resolvers, and
 // somebody who scales the app. While they work, every node is asked what it
 // believes, and processes, addresses and the audit log are looked at. When
-// the faults are over, everything must be at its target within a minute, and
-// in the end all nodes must show the same state at the same index.
+// the faults are over, everything must be at its target within a minute, every
+// acknowledged write must be there (each has a key of its own until it was read
+// back), and all nodes must have the same state at one index. A leader whose disk
+// gets slow, full or hung must hand over within 5 s and end as a follower.
 //
 // A run that finds nothing wrong must have been able to: too little traffic,
-// or a kind of fault that never dropped a frame, delayed a write or killed a
-// process, make it meaningless, which is a failure, too.
+// a kind of fault that never dropped a frame, delayed a write or killed a
+// process, or a rule that was not looked at once for each scenario, make it
+// meaningless, which is a failure, too. What could not be judged is a violation.
 //
 // # What to know when a run fails
 //

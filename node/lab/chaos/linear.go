@@ -23,8 +23,8 @@ const (
 	// be judged.
 	epochTime = 12 * time.Second
 	epochKeys = 4
-	// judgeTime bounds the judgement of one epoch.
-	judgeTime = 20 * time.Second
+	// judgeTime bounds the judgement of one key of one epoch.
+	judgeTime = time.Minute
 )
 
 // linear keeps the history of a few keys, written and read through all nodes,
@@ -32,7 +32,8 @@ const (
 type linear struct {
 	nodes []*node
 	wrong *verdicts
-	clock atomic.Int64 // orders calls and returns
+	limit time.Duration // for the judgement of one key
+	clock atomic.Int64  // orders calls and returns
 
 	mu     sync.Mutex
 	epoch  int
@@ -42,7 +43,7 @@ type linear struct {
 }
 
 func newLinear(nodes []*node, wrong *verdicts) *linear {
-	return &linear{nodes: nodes, wrong: wrong, ops: map[int][]porcupine.Operation{}, active: map[int]int{}}
+	return &linear{nodes: nodes, wrong: wrong, limit: judgeTime, ops: map[int][]porcupine.Operation{}, active: map[int]int{}}
 }
 
 // client returns one that is used by one goroutine.
@@ -121,16 +122,23 @@ func (l *linear) once(ctx context.Context, n *node, method, path, value string) 
 }
 
 // run turns the epochs over and judges each when its last operation is back.
+// The last ones are left for when no client works any more.
 func (l *linear) run(ctx context.Context) {
+	var group sync.WaitGroup
+	group.Go(func() { // a judgement that takes long must not make a history long
+		for ctx.Err() == nil {
+			l.judge(false)
+			pause(ctx, time.Second)
+		}
+	})
 	for ctx.Err() == nil {
 		pause(ctx, epochTime)
 		l.mu.Lock()
 		l.epoch++
 		l.mu.Unlock()
-		l.judge(false)
 		l.clean(ctx)
 	}
-	l.judge(true)
+	group.Wait()
 }
 
 // count is the number of operations with a known outcome.
@@ -157,11 +165,11 @@ func (l *linear) judge(all bool) {
 	for _, ops := range ready {
 		for _, part := range register.Model.Partition(ops) {
 			l.wrong.check(linearRule, 1)
-			switch porcupine.CheckOperationsTimeout(register.Model, part, judgeTime) {
+			switch porcupine.CheckOperationsTimeout(register.Model, part, l.limit) {
 			case porcupine.Illegal:
 				l.wrong.violate(linearRule, "%s", tell(part))
 			case porcupine.Unknown:
-				l.wrong.note("a history of %d operations was too tangled to be judged", len(part))
+				l.wrong.violate(linearRule, "a history of %d operations could not be judged in %s", len(part), l.limit)
 			}
 		}
 	}

@@ -77,7 +77,7 @@ func (l *load) start(ctx context.Context) (stop func()) {
 	}
 	group.Go(func() { l.kv.run(ctx) })
 	group.Go(func() { l.lin.run(ctx) })
-	return func() { cancel(); group.Wait(); kept.Close(); fresh.Close() }
+	return func() { cancel(); group.Wait(); l.lin.judge(true); kept.Close(); fresh.Close() }
 }
 
 func page(ctx context.Context, v *story.Visitor) error {

@@ -62,6 +62,7 @@ func (r *run) finish() {
 		rep.Clients = append(rep.Clients, *t)
 	}
 	slices.SortFunc(rep.Clients, func(a, b Tally) int { return strings.Compare(a.Client, b.Client) })
+	unchecked := r.unchecked()
 	rep.Rules, rep.Notes = r.wrong.list()
 	rep.Violations = r.wrong.violations()
 	checked, missed := r.load.kv.counts()
@@ -80,6 +81,8 @@ func (r *run) finish() {
 		rep.Meaningless = "no fault was made"
 	case len(idle) > 0:
 		rep.Meaningless = "no fault had an effect in " + strings.Join(idle, ", ")
+	case unchecked != "":
+		rep.Meaningless = "it was hardly looked at whether: " + unchecked
 	case missed > 0:
 		rep.Meaningless = fmt.Sprintf("%d acknowledged writes could not be read back", missed)
 	case requests < n*minRequests:
@@ -89,6 +92,23 @@ func (r *run) finish() {
 	case r.load.lin.count() < n*minOps:
 		rep.Meaningless = fmt.Sprintf("the history of the keys has only %d operations with a known outcome", r.load.lin.count())
 	}
+}
+
+// perScenario are the rules that must have been looked at once for each
+// scenario, on average.
+var perScenario = []string{durableRule, noteRule, linearRule, leaseRule, ownerRule, containerRule, commitRule, vipRule, auditRule, targetRule, hashRule, alarmRule}
+
+// unchecked names a rule that was not looked at enough.
+func (r *run) unchecked() string {
+	for _, rule := range perScenario {
+		if r.wrong.checks(rule) < len(r.report.Parts) {
+			return rule
+		}
+	}
+	if r.wrong.checks(sameRule) == 0 {
+		return sameRule
+	}
+	return ""
 }
 
 // Text is the report for people.
@@ -128,6 +148,11 @@ func (r *Report) Text() string {
 		}
 	}
 	w.Flush()
+	for _, p := range r.Parts {
+		for _, h := range p.Handovers {
+			fmt.Fprintf(&b, "\n%s: %s handed over after %s; longest gap of writes through another master %s", p.Scenario, h.From, ms(h.Moved), ms(h.Gap))
+		}
+	}
 	for _, rule := range r.Rules {
 		for _, e := range rule.Examples {
 			fmt.Fprintf(&b, "\nviolated: %s: %s", rule.Name, e)

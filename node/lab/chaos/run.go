@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"appliance/node/api"
@@ -215,7 +216,7 @@ func (r *run) all(ctx context.Context, list []Scenario) (*Report, error) {
 	}
 	r.watch.audit(ctx, 0)
 	r.watch.same(ctx)
-	r.watch.diverged(ctx)
+	r.watch.alarms(ctx)
 	r.finish()
 	return r.report, nil
 }
@@ -256,6 +257,8 @@ type Part struct {
 	Settled  time.Duration `json:"settled_ns"` // from the heal to everything at target
 	Notes    int           `json:"notes"`      // acknowledged, and read again
 	Clients  []Tally       `json:"clients"`
+	// Handovers are those of leaders with sick disks.
+	Handovers []Handover `json:"handovers,omitempty"`
 }
 
 func (r *run) scenario(ctx context.Context, sc Scenario, length time.Duration) error {
@@ -267,16 +270,24 @@ func (r *run) scenario(ctx context.Context, sc Scenario, length time.Duration) e
 	p := Part{Scenario: sc.Name}
 	before := r.hits()
 	began := time.Now()
-	for _, e := range sc.events(length) {
+	events := sc.events(length)
+	var group sync.WaitGroup
+	handovers := make(chan Handover, len(events))
+	old := "" // the last leader whose disk was sick
+	for _, e := range events {
 		pause(ctx, time.Until(began.Add(e.at)))
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		title, err := r.step(ctx, e.step)
+		a, err := r.step(ctx, e.step)
 		switch {
 		case err == nil:
 			p.Faults++
-			r.say("   %s", title)
+			r.say("   %s", a.Title)
+			if e.step.Yields {
+				old = a.Machines[0]
+				group.Go(func() { handovers <- r.sick(ctx, a) })
+			}
 		default:
 			p.Refused++
 			r.say("   not done: %s %s: %v", e.step.Do, e.step.On, err)
@@ -292,11 +303,26 @@ func (r *run) scenario(ctx context.Context, sc Scenario, length time.Duration) e
 	healed := time.Now()
 	r.heal(ctx)
 	r.recover(ctx)
+	group.Wait()
 	if ctx.Err() != nil {
 		return ctx.Err() // what an interrupted run cannot read is not lost
 	}
+	if old != "" {
+		close(handovers)
+		for h := range handovers {
+			if h.led() {
+				h.judge(r.wrong)
+				p.Handovers = append(p.Handovers, h)
+			}
+		}
+		if len(p.Handovers) == 0 {
+			r.wrong.violate(handoverRule, "no fault hit a machine that led")
+		}
+		r.follows(ctx, old)
+	}
 	p.Settled, p.Took = time.Since(healed), time.Since(began)
 	r.readBack(ctx, &p)
+	r.watch.hashes(ctx)
 	r.sizes = append(r.sizes, r.measure(ctx))
 	p.Clients = r.load.crowd.swap()
 	r.report.Parts = append(r.report.Parts, p)
@@ -313,7 +339,7 @@ func (r *run) readBack(ctx context.Context, p *Part) {
 }
 
 // step does what a step says.
-func (r *run) step(ctx context.Context, st Step) (string, error) {
+func (r *run) step(ctx context.Context, st Step) (Active, error) {
 	gs := groups(st.On)
 	for _, g := range gs {
 		for i, word := range g {
@@ -323,12 +349,14 @@ func (r *run) step(ctx context.Context, st Step) (string, error) {
 	if st.Do != restart && st.Do != wipe {
 		spec := st.Spec
 		spec.Kind, spec.Groups, spec.For = st.Do, gs, st.For
-		a, err := r.control.Begin(ctx, spec)
-		return a.Title, err
+		return r.control.Begin(ctx, spec)
 	}
 	list, err := r.control.resolve(ctx, gs[:1])
+	if err == nil {
+		err = r.control.canSpare(ctx, list[0])
+	}
 	if err != nil {
-		return "", err
+		return Active{}, err
 	}
 	for _, m := range list[0] {
 		if st.Do == wipe {
@@ -337,7 +365,7 @@ func (r *run) step(ctx context.Context, st Step) (string, error) {
 			err = errors.Join(err, r.lab.Stop(ctx, m), r.lab.Start(ctx, m))
 		}
 	}
-	return st.Do + " " + strings.Join(list[0], " "), err
+	return Active{Title: st.Do + " " + strings.Join(list[0], " "), Machines: list[0]}, err
 }
 
 // turn replaces the words for machines in turn.

@@ -3,11 +3,15 @@ package chaos
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
+	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"appliance/node/api"
+	"appliance/node/model"
 )
 
 // sameTime bounds the wait for a moment in which all nodes have the same
@@ -30,24 +34,70 @@ func (w *watch) same(ctx context.Context) {
 		}
 		return
 	}
-	w.wrong.note("the nodes were never seen at one index: %v", last)
+	if ctx.Err() == nil {
+		w.wrong.violate(sameRule, "the nodes were never seen at one index: %v", last)
+	}
 }
 
 var lists = []string{"/apps", "/tasks", "/deployments", "/releases", "/services", "/images", "/environments", "/tokens", "/audit?limit=1000"}
 
-// diverged looks whether the cluster's own comparison of states at equal
-// index has ever found a difference: it tells so in its events.
-func (w *watch) diverged(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, pageTime)
-	defer cancel()
-	text, _, err := w.nodes[0].do(ctx, "GET", api.Prefix+"/events", "")
-	if err != nil {
-		w.wrong.note("the events cannot be read: %v", err)
-		return
+// hashes has the cluster compare the states of all nodes at one index.
+func (w *watch) hashes(ctx context.Context) {
+	w.wrong.check(hashRule, 1)
+	masters := w.cluster.Masters() // agents may not ask for it
+	tries := 0
+	err := again(ctx, settleTime, func(ctx context.Context) error {
+		tries++
+		asked := masters[tries%len(masters)].Name
+		i := slices.IndexFunc(w.nodes, func(n *node) bool { return n.name == asked })
+		text, _, err := w.nodes[i].do(ctx, http.MethodPost, api.Prefix+"/upgrade/check", "{}")
+		var got api.StateCheck
+		if err == nil {
+			err = json.Unmarshal(text, &got)
+		}
+		switch {
+		case err != nil:
+			return err
+		case len(got.Diverged) > 0:
+			w.wrong.violate(hashRule, "at index %d: %+v", got.Index, got.Diverged)
+		case got.Nodes != len(w.nodes):
+			return fmt.Errorf("%d of %d nodes told the hash of their state at index %d", got.Nodes, len(w.nodes), got.Index)
+		}
+		return nil
+	})
+	if err != nil && ctx.Err() == nil {
+		w.wrong.violate(hashRule, "the states could not be compared: %v", err)
 	}
-	w.wrong.check(sameRule, 1)
-	if i := strings.Index(string(text), "has another state than"); i >= 0 {
-		w.wrong.violate(sameRule, "an event says: %.200s", text[max(0, i-100):])
+}
+
+// alarmTail is how many events are read each time: far more than come between two looks.
+const alarmTail = 1000
+
+// alarms looks whether the cluster's own comparisons of states, which it makes
+// each minute, have found a difference: it tells so in its events.
+func (w *watch) alarms(ctx context.Context) {
+	for _, n := range w.nodes {
+		ctx, cancel := context.WithTimeout(ctx, 10*lookEach)
+		list, err := get[[]model.Event](ctx, n, fmt.Sprintf("%s/events?limit=%d", api.Prefix, alarmTail))
+		cancel()
+		if err == nil {
+			w.alarm(list)
+			return
+		}
+	}
+}
+
+// alarm counts each event once.
+func (w *watch) alarm(list []model.Event) {
+	w.wrong.check(alarmRule, 1)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range list {
+		if e.Kind != "node" || !strings.Contains(e.Text, "has another state than") || e.Seq <= w.told {
+			continue
+		}
+		w.told = e.Seq
+		w.wrong.violate(alarmRule, "an event says: %s %s", e.Subject, e.Text)
 	}
 }
 

@@ -26,6 +26,8 @@ type Step struct {
 	On    string        // groups as on the command line; "next" is each machine in turn, "nextmaster" each master
 	For   time.Duration
 	Spec  Spec // percent, rate, delay, offset, risk
+	// Yields says that the machine leads, and that another master must do so soon.
+	Yields bool
 }
 
 // What a step can do beyond single faults.
@@ -56,11 +58,11 @@ var Scenarios = []Scenario{
 	{"power-loss-of-everything", "every machine loses power at once", 10 * s, []Step{
 		{At: 2 * s, Do: PowerOff, On: "all", For: 4 * s, Spec: risk}}, false, false},
 	{"slow-disk-leader", "the leader's disk gets slow", 20 * s, []Step{
-		{At: 2 * s, Every: 9 * s, Do: fault.SlowDisk, On: "leader", For: 8 * s, Spec: Spec{Delay: 300 * time.Millisecond}}}, false, false},
+		{At: 2 * s, Every: 9 * s, Do: fault.SlowDisk, On: "leader", Yields: true, For: 8 * s, Spec: Spec{Delay: 300 * time.Millisecond}}}, false, false},
 	{"full-disk-leader", "the leader's disk is full", 20 * s, []Step{
-		{At: 2 * s, Every: 9 * s, Do: fault.FullDisk, On: "leader", For: 8 * s}}, false, false},
+		{At: 2 * s, Every: 9 * s, Do: fault.FullDisk, On: "leader", Yields: true, For: 8 * s}}, false, false},
 	{"hung-disk-leader", "the leader's disk hangs", 20 * s, []Step{
-		{At: 2 * s, Every: 9 * s, Do: fault.HungDisk, On: "leader", For: 8 * s}}, false, false},
+		{At: 2 * s, Every: 9 * s, Do: fault.HungDisk, On: "leader", Yields: true, For: 8 * s}}, false, false},
 	{"one-way-leader", "the leader is not heard by the others, then it does not hear them", 20 * s, []Step{
 		{At: 2 * s, Do: OneWay, On: "leader / followers agents", For: 7 * s},
 		{At: 11 * s, Do: OneWay, On: "followers agents / leader", For: 7 * s}}, false, false},

@@ -10,10 +10,8 @@ import (
 	"appliance/vagrant"
 )
 
-// Selectors name machines by what they are at that moment.
-var Selectors = []string{"leader", "vip", "follower", "masters", "followers", "spare", "agents", "all", "master", "agent", "machine"}
-
-// resolve replaces selectors by machines. A machine that a selector yields
+// resolve replaces selectors, which name machines by what they are at that
+// moment, by machines. A machine that a selector yields
 // belongs to the first group that asked for it.
 func (c *Control) resolve(ctx context.Context, groups [][]string) ([][]string, error) {
 	var out [][]string
@@ -93,7 +91,7 @@ func (c *Control) pick(ctx context.Context, word string, taken []string) ([]stri
 		return []string{st.Leader}, nil
 	}
 	return nil, model.Errorf(model.CodeInvalid, "there is no machine %q in the lab", word).
-		Try("name a machine of 'appliance lab status', or one of leader, vip, follower, masters, agents, all")
+		Try("name a machine of 'appliance lab status', or one of leader, vip, follower, followers, spare, masters, agents, all, master, agent, machine")
 }
 
 // spare is one of the masters that serves no volume. A volume has one server, and its data goes with that

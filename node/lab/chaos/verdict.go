@@ -45,6 +45,12 @@ func (v *verdicts) check(rule string, n int) {
 	v.rule(rule).Checks += n
 }
 
+func (v *verdicts) checks(rule string) int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.rule(rule).Checks
+}
+
 func (v *verdicts) violate(rule, format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	v.mu.Lock()

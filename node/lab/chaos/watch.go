@@ -24,7 +24,9 @@ const (
 	vipRule       = "never two holders of the VIP that answer"
 	auditRule     = "the audit chain verifies"
 	targetRule    = "everything at target within 60 s of the heal"
-	sameRule      = "all nodes have the same state at the end"
+	sameRule      = "all nodes answer the same at the end"
+	hashRule      = "all nodes have the same state at one index after each scenario"
+	alarmRule     = "the cluster's own comparisons find no other state"
 )
 
 // watch checks what the machines say and do.
@@ -36,6 +38,7 @@ type watch struct {
 
 	mu     sync.Mutex
 	owners map[string]string // task -> node
+	told   uint64            // the last event that was an alarm
 
 	doubles map[string]*double // of the goroutine that looks at holders
 }
@@ -58,6 +61,7 @@ func (w *watch) run(ctx context.Context) {
 	every(250*time.Millisecond, w.holders)
 	every(2*time.Second, w.containers)
 	every(7*time.Second, func(ctx context.Context) { w.audit(ctx, auditTail) })
+	every(5*time.Second, w.alarms)
 	group.Wait()
 }
 
