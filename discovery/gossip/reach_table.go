@@ -1,7 +1,9 @@
 package gossip
 
 import (
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -225,9 +227,10 @@ func (g *Gossip) RowAge() time.Duration { return 2*g.reach.refresh() + 2*time.Se
 // know that they hear this one.
 func (g *Gossip) Beat(ids []string) {
 	msg := appendID([]byte{tagBeat}, g.cfg.ID)
-	for _, n := range g.list.Members() {
-		if n.Name != g.cfg.ID && slices.Contains(ids, n.Name) {
-			_ = g.list.SendBestEffort(n, msg) // best effort: a lost one is what is looked for
+	for _, m := range g.Members() { // not the engine's list: it writes into nodes that it has handed out
+		if m.Alive && m.ID != g.cfg.ID && slices.Contains(ids, m.ID) {
+			to := memberlist.Address{Addr: net.JoinHostPort(m.Addr, strconv.Itoa(m.Port)), Name: m.ID}
+			_ = g.list.SendToAddress(to, msg) // best effort: a lost one is what is looked for
 		}
 	}
 }
