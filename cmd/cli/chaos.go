@@ -175,9 +175,10 @@ no acknowledged write lost, linearizable keys, one owner per task, no container
 twice, no over-commit, no two holders of a lease or of the virtual address, an
 audit log that verifies, a leader with a sick disk that hands over within 5 s,
 everything at its target within 60 s of the end, and then the same state on all
-nodes. 'short' is the set that 'make chaos' runs, 'all' is all. If no lab is up,
-one is started and removed afterwards. The exit code is 1 if anything was
-violated, and if the run was too quiet to mean something.`,
+nodes. 'short' is the set that 'make chaos' runs, 'all' is all, and 'calm' are
+those in which no process dies. If no lab is up, one is started and removed
+afterwards. The exit code is 1 if anything was violated, if memory, goroutines
+or files grew, and if the run was too quiet to mean something.`,
 		Example: "  appliance chaos run leader-kill-every-10s --for 2m\n  appliance chaos run all --for 1h --seed 7"}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o.Scenarios = args

@@ -208,6 +208,18 @@ func TestEveryScenarioHasItsTurn(t *testing.T) {
 			t.Errorf("the round from %d has only %d of %d scenarios", at, len(seen), len(Scenarios))
 		}
 	}
+	r.began = time.Now().Add(-50 * time.Minute)
+	calm := map[string]bool{}
+	for range 2 * len(Calm()) {
+		sc, _, ok := r.choice(Scenarios, len(order))
+		if !ok || !sc.calm() {
+			t.Errorf("in the last third of an hour: %s", sc.Name)
+		}
+		calm[sc.Name] = true
+	}
+	if len(calm) != len(Calm()) || len(calm) < 5 {
+		t.Errorf("%d of %d calm scenarios have a turn", len(calm), len(Calm()))
+	}
 	if slices.Equal(order[:len(Scenarios)], order[len(Scenarios):2*len(Scenarios)]) {
 		t.Error("two rounds have the same order")
 	}

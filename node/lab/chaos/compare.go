@@ -22,6 +22,8 @@ type Growth struct {
 const (
 	// growthTime is the least run whose growth is judged.
 	growthTime = 15 * time.Minute
+	// calmFrom is the least run whose last third is calm: that is long enough to be judged.
+	calmFrom = 4 * growthTime
 	// warmTime is the least time until sizes count: everything fills its buffers.
 	warmTime = 5 * time.Minute
 	// settledAge is the least age of a process whose size counts.
@@ -37,14 +39,17 @@ const (
 
 // windows are the times whose sizes are compared: the first and the last third
 // of what follows the warm-up.
-func windows(took time.Duration) (first, last func(Size) bool) {
+func windows(from, to time.Duration) (first, last func(Size) bool) {
+	took := to - from
 	warm := max(warmTime, took/10)
 	if took < growthTime {
 		warm = took / 5
 	}
 	third := (took - warm) / 3
-	first = func(s Size) bool { return s.Age >= settledAge && s.At >= warm && s.At < warm+third }
-	last = func(s Size) bool { return s.Age >= settledAge && s.At >= took-third }
+	first = func(s Size) bool {
+		return s.Age >= settledAge && s.At >= from+warm && s.At < from+warm+third
+	}
+	last = func(s Size) bool { return s.Age >= settledAge && s.At >= to-third && s.At <= to }
 	return first, last
 }
 
@@ -80,13 +85,15 @@ func (r *run) growth() {
 			}
 		}
 		if len(machines) > 0 {
-			r.report.grow("all "+role+"s", machines, r.sizes)
+			r.report.grow("all "+role+"s", machines, r.sizes, r.calm)
+			r.report.lived("the same "+role+"s", machines, r.sizes, r.calm)
 		}
 	}
 }
 
-// grow adds the rows of one role, and what is over its limit.
-func (r *Report) grow(role string, machines []string, sizes []map[string]Size) {
+// grow adds the rows of one role, and what is over its limit. A calm end, in
+// which nothing is young, is compared apart.
+func (r *Report) grow(role string, machines []string, sizes []map[string]Size, calm time.Duration) {
 	var all []Size
 	total := 0
 	for _, m := range machines {
@@ -99,7 +106,11 @@ func (r *Report) grow(role string, machines []string, sizes []map[string]Size) {
 		all = append(all, own...)
 		total += restarts(own)
 	}
-	first, last := windows(r.Took)
+	to := r.Took
+	if calm >= growthTime {
+		to = calm
+	}
+	first, last := windows(0, to)
 	early, late := keep(all, first), keep(all, last)
 	row := func(name string, is func(Size) bool, restarts int) Growth {
 		g := Growth{Of: name, First: median(keep(early, is)), Last: median(keep(late, is)), Restarts: restarts}
@@ -116,6 +127,48 @@ func (r *Report) grow(role string, machines []string, sizes []map[string]Size) {
 	if g := row(role, func(Size) bool { return true }, total); r.Took >= growthTime {
 		r.judgeMemory(g)
 	}
+}
+
+// lived adds the row of a role's processes that have lived since the last
+// scenario that ends some. Each is compared with itself, by all its resident
+// memory: what leaks with a process's age is not seen at like age.
+func (r *Report) lived(role string, machines []string, sizes []map[string]Size, calm time.Duration) {
+	if r.Took-calm < growthTime {
+		return
+	}
+	first, last := windows(calm, r.Took)
+	var early, late []Size // of each process
+	for _, m := range machines {
+		pid := sizes[len(sizes)-1][m].Pid
+		var own []Size
+		for _, at := range sizes {
+			if s := at[m]; s.Pid == pid && pid != 0 {
+				own = append(own, s)
+			}
+		}
+		if e, l := keep(own, first), keep(own, last); len(e) > 0 && len(l) > 0 {
+			early, late = append(early, median(e)), append(late, median(l))
+		}
+	}
+	g := Growth{Of: role, First: median(early), Last: median(late), Restarts: len(machines) - len(early), Pairs: len(early)}
+	if 2*g.Pairs <= len(machines) {
+		r.Growth = append(r.Growth, g)
+		r.Grown = append(r.Grown, fmt.Sprintf("the memory of %s was not proven flat: only %d of %d processes lived", g.Of, g.Pairs, len(machines)))
+		return
+	}
+	// All together: who leads among them may change.
+	if g.Memory = 100 * (float64(resident(late))/float64(resident(early)) - 1); g.Memory > maxGrowth {
+		r.Grown = append(r.Grown, fmt.Sprintf("the memory of %s grew by %.1f %%", g.Of, g.Memory))
+	}
+	r.Growth = append(r.Growth, g)
+	r.judgeCounts(g)
+}
+
+func resident(list []Size) (sum int64) {
+	for _, s := range list {
+		sum += s.Memory + s.Mapped
+	}
+	return sum
 }
 
 func keep(list []Size, ok func(Size) bool) (out []Size) {

@@ -74,13 +74,66 @@ func TestGrowth(t *testing.T) {
 				}
 				sizes = append(sizes, at)
 			}
-			r.grow("all masters", machines, sizes)
+			r.grow("all masters", machines, sizes, 0)
 			said := strings.Join(r.Grown, "; ")
 			if tt.grown == "" && said != "" || !strings.Contains(said, tt.grown) {
 				t.Errorf("said %q, want %q", said, tt.grown)
 			}
 			if len(r.Growth) != 4 || !strings.Contains((&Report{Growth: r.Growth}).Text(), "all masters") {
 				t.Errorf("%d rows", len(r.Growth))
+			}
+		})
+	}
+}
+
+func TestGrowthOfProcessesThatLive(t *testing.T) {
+	const calm, took = 40 * time.Minute, time.Hour
+	for _, tt := range []struct {
+		name   string
+		change func(m string, s Size) Size
+		took   time.Duration
+		grown  string
+	}{
+		{"flat", func(_ string, s Size) Size { return s }, took, ""},
+		{"all leak a little with their age", func(_ string, s Size) Size { s.Memory += int64(s.Age) / int64(time.Minute) << 19; return s }, took, "the same masters grew"},
+		{"one leaks much", func(m string, s Size) Size {
+			if m == "mm2" {
+				s.Memory += int64(s.Age) / int64(time.Minute) << 21
+			}
+			return s
+		}, took, "the same masters grew"},
+		{"mapped pages count here", func(_ string, s Size) Size { s.Mapped += int64(s.Age) / int64(time.Minute) << 20; return s }, took, "the same masters grew"},
+		{"the leader changes", func(m string, s Size) Size {
+			if (m == "mm1") == (s.At < 50*time.Minute) && m != "mm3" {
+				s.Memory += 20 << 20
+			}
+			return s
+		}, took, ""},
+		{"before, they leaked", func(_ string, s Size) Size {
+			if s.At < calm {
+				s.Memory += int64(s.At)
+			}
+			return s
+		}, took, ""},
+		{"they died", func(_ string, s Size) Size { s.Pid = int(s.At); return s }, took, "not proven flat"},
+		{"too short to be judged", func(_ string, s Size) Size { s.Memory += int64(s.Age); return s }, calm + 10*time.Minute, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := Report{Took: tt.took}
+			machines := []string{"mm1", "mm2", "mm3"}
+			var sizes []map[string]Size
+			for at := time.Minute; at < tt.took; at += time.Minute {
+				row := map[string]Size{}
+				for _, m := range machines {
+					s := Size{Of: m, At: at, Age: at % calm, Pid: int(at/calm) + 1, Memory: 40 << 20, Mapped: 20 << 20, Goroutines: 100, Files: 50}
+					row[m] = tt.change(m, s)
+				}
+				sizes = append(sizes, row)
+			}
+			r.lived("the same masters", machines, sizes, calm)
+			said := strings.Join(r.Grown, "; ")
+			if tt.grown == "" && said != "" || !strings.Contains(said, tt.grown) {
+				t.Errorf("said %q, want %q", said, tt.grown)
 			}
 		})
 	}

@@ -45,7 +45,7 @@ func (r *run) measure(ctx context.Context) map[string]Size {
 		for range 2 { // a pool keeps what it holds over one collection (sync.Pool)
 			_, _, _ = n.do(ctx, "GET", "/debug/pprof/free", "") // older nodes cannot
 		}
-		made, mapped := resident(proc)
+		made, mapped := rss(proc)
 		profile, _, _ := n.do(ctx, "GET", "/debug/pprof/heap?gc=1&debug=1", "")
 		s := Size{Of: m.Name, At: time.Since(r.began), Memory: made, Mapped: mapped, Heap: heap(string(profile)), Pid: m.Service.Pid, Age: time.Since(m.Service.Since)}
 		if text, _, err := n.do(ctx, "GET", "/debug/pprof/goroutine?debug=1", ""); err == nil {
@@ -70,8 +70,8 @@ func heap(profile string) (n int64) {
 	return n
 }
 
-// resident reads the resident memory in bytes from /proc/PID/status (proc(5)).
-func resident(proc string) (made, mapped int64) {
+// rss reads the resident memory in bytes from /proc/PID/status (proc(5)).
+func rss(proc string) (made, mapped int64) {
 	text, _ := os.ReadFile(filepath.Join(proc, "status"))
 	for line := range strings.Lines(string(text)) {
 		name, rest, _ := strings.Cut(line, ":")

@@ -29,7 +29,7 @@ type Options struct {
 	ClusterFile string        // of a lab that has to be started
 	Binary      string        // the command line; default this executable
 	App         string        // directory of the app that is put under load
-	Scenarios   []string      // names; "short" is that set, "all" is all that can run
+	Scenarios   []string      // names; "short" and "calm" are those sets, "all" is all that can run
 	For         time.Duration // with one scenario its length; with several the time for rounds of all in random orders, 0: each once
 	Seed        uint64
 	Keep        bool      // do not remove a lab that was started for the run
@@ -52,6 +52,7 @@ type run struct {
 	round   []int // the order of this round's scenarios
 	report  *Report
 	sizes   []map[string]Size
+	calm    time.Duration // since when only calm scenarios ran
 }
 
 func (r *run) say(format string, args ...any) {
@@ -88,8 +89,12 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 func choose(names []string) (list []Scenario, err error) {
 	for _, name := range names {
 		switch name {
-		case "short":
-			for _, n := range Short() {
+		case "short", "calm":
+			set := Short()
+			if name == "calm" {
+				set = Calm()
+			}
+			for _, n := range set {
 				sc, _ := Find(n)
 				list = append(list, sc)
 			}
@@ -222,7 +227,8 @@ func (r *run) all(ctx context.Context, list []Scenario) (*Report, error) {
 }
 
 // choice is the i-th scenario: each once, or round after round of all in a
-// random order until the time is over.
+// random order until the time is over. The last third of a long run has only
+// scenarios in which no process dies, so that processes can be seen to live.
 func (r *run) choice(list []Scenario, i int) (Scenario, time.Duration, bool) {
 	switch {
 	case len(list) == 1:
@@ -240,10 +246,16 @@ func (r *run) choice(list []Scenario, i int) (Scenario, time.Duration, bool) {
 	if time.Since(r.began) > r.o.For-time.Minute {
 		return Scenario{}, 0, false
 	}
-	if i%len(list) == 0 {
+	if r.o.For >= calmFrom && time.Since(r.began) > r.o.For*2/3 {
+		if calm := slices.DeleteFunc(slices.Clone(list), func(sc Scenario) bool { return !sc.calm() }); len(calm) > 0 {
+			list = calm
+		}
+	}
+	if len(r.round) == 0 || len(r.round) > len(list) { // or the list has become shorter
 		r.round = r.rand.Perm(len(list))
 	}
-	sc := list[r.round[i%len(list)]]
+	sc := list[r.round[0]]
+	r.round = r.round[1:]
 	return sc, sc.Length, true
 }
 
@@ -324,6 +336,9 @@ func (r *run) scenario(ctx context.Context, sc Scenario, length time.Duration) e
 	r.readBack(ctx, &p)
 	r.watch.hashes(ctx)
 	r.sizes = append(r.sizes, r.measure(ctx))
+	if !sc.calm() {
+		r.calm = time.Since(r.began)
+	}
 	p.Clients = r.load.crowd.swap()
 	r.report.Parts = append(r.report.Parts, p)
 	r.say("   %d faults, at target %.1f s after the heal, %d violations so far", p.Faults, p.Settled.Seconds(), r.wrong.violations())

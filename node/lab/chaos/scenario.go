@@ -113,6 +113,21 @@ func Short() (names []string) {
 	return names
 }
 
+// Calm is the set whose faults no process dies of.
+func Calm() (names []string) {
+	for _, sc := range Scenarios {
+		if sc.calm() {
+			names = append(names, sc.Name)
+		}
+	}
+	return names
+}
+
+func (sc Scenario) calm() bool {
+	calm := []string{fault.Pause, Partition, OneWay, fault.Loss, fault.SlowLink}
+	return !slices.ContainsFunc(sc.Steps, func(st Step) bool { return !slices.Contains(calm, st.Do) })
+}
+
 // event is a step at its time.
 type event struct {
 	at   time.Duration
