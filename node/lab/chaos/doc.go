@@ -36,13 +36,14 @@
 //     more than a second after it.
 //   - Growth is judged in runs of 15 minutes and more, twice: at like age where
 //     processes die, and of each process with itself where none does for 15
-//     minutes. A run of an hour has only calm scenarios in its last third for that. The tables that keep a
-//     history are filled before. Sizes are taken when all faults are healed and
-//     the load goes on, after two collections (pools survive one, and one list of
-//     the whole audit log leaves 33 MiB in them) gave memory back, and
-//     count after 5 minutes or a tenth of the run: the first third of the rest
-//     is compared with the last one, by medians, a process only with itself or
-//     with processes of its role that ran about as long.
+//     minutes. A run of an hour has only calm scenarios in its last third for
+//     that. The tables that keep a history are filled before. Sizes are taken
+//     when all faults are healed and the load goes on, after two collections
+//     (pools survive one, and one list of the whole audit log leaves 33 MiB in
+//     them) gave memory back, and count after 5 minutes or a tenth of the time:
+//     the first third of the rest is compared with the last one, by medians, a
+//     process only with itself or with processes of its role that ran about as
+//     long.
 //   - Memory at like age is what a process has made (RssAnon and RssShmem). Pages
 //     of the program and of files (RssFile) are told apart: the kernel brings and
 //     takes them. They count where a process is compared with itself: that is all
