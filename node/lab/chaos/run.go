@@ -284,6 +284,7 @@ func (r *run) scenario(ctx context.Context, sc Scenario, length time.Duration) e
 	began := time.Now()
 	events := sc.events(length)
 	var group sync.WaitGroup
+	defer group.Wait()
 	handovers := make(chan Handover, len(events))
 	old := "" // the last leader whose disk was sick
 	for _, e := range events {
@@ -315,6 +316,7 @@ func (r *run) scenario(ctx context.Context, sc Scenario, length time.Duration) e
 	healed := time.Now()
 	r.heal(ctx)
 	r.recover(ctx)
+	p.Settled, p.Took = time.Since(healed), time.Since(began)
 	group.Wait()
 	if ctx.Err() != nil {
 		return ctx.Err() // what an interrupted run cannot read is not lost
@@ -332,7 +334,6 @@ func (r *run) scenario(ctx context.Context, sc Scenario, length time.Duration) e
 		}
 		r.follows(ctx, old)
 	}
-	p.Settled, p.Took = time.Since(healed), time.Since(began)
 	r.readBack(ctx, &p)
 	r.watch.hashes(ctx)
 	r.sizes = append(r.sizes, r.measure(ctx))
