@@ -67,7 +67,7 @@ type follower struct {
 }
 
 func openFollower(c Config, replica *raft.Replica, d *wire.Dialer, store *state.Store, masters func() []string, log *slog.Logger) (*follower, error) {
-	f, err := feed.NewFollower(feed.Config{Replica: replica, Client: d.Client(), Masters: masters, Dir: c.dir("feed"), Log: log})
+	f, err := feed.NewFollower(feed.Config{Replica: replica, Client: d.Client(), Masters: masters, Dir: c.dir(feedDir), Log: log})
 	if err != nil {
 		return nil, err
 	}

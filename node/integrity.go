@@ -13,6 +13,13 @@ const (
 	damagedDir = "damaged"
 )
 
+// Directories below the data directory that others are told of: what a master saves now and then, and what
+// an agent has of the state.
+const (
+	snapshotDir = "snapshots"
+	feedDir     = "feed"
+)
+
 // damaged says what to do about files that are not what they were.
 func damaged(err error) error {
 	var de *raft.DamageError
@@ -20,5 +27,6 @@ func damaged(err error) error {
 		return err
 	}
 	return model.Errorf(model.CodeInternal, "%s is damaged", de.Files[0].File).Because("%v; this master does not vote with it", err).
-		Try("run appliance recover --resync: it takes everything anew from the other masters and keeps the damaged files")
+		Try("if the other masters have a majority, run appliance recover --resync: it takes everything anew from them and keeps the damaged files; "+
+			"if one of them is intact and alone, run appliance recover there first; %s", aloneFix(DefaultData))
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"appliance/node/model"
@@ -29,6 +30,8 @@ const doneFile = "order-done.json"
 const (
 	orderRecover = "recover"
 	orderResync  = "resync"
+	orderRefeed  = "refeed" // the same for an agent
+	orderUndo    = "undo"   // of a resync
 )
 
 // order is a word from `appliance recover` to the node, durable until it is
@@ -37,9 +40,11 @@ type order struct {
 	Kind       string     `json:"kind"`
 	At         time.Time  `json:"at"`
 	Generation generation `json:"generation,omitzero"` // to recover as
+	Before     generation `json:"before,omitzero"`     // that of the log as it is
 	Masters    []string   `json:"masters,omitempty"`   // to resync from
 	SetAside   bool       `json:"setAside,omitempty"`  // the log is moved away
 	Kept       string     `json:"kept,omitempty"`      // where what there was is
+	Undoes     time.Time  `json:"undoes,omitzero"`     // At of the resync
 }
 
 // OrderDone is what became of an order.
@@ -50,16 +55,30 @@ type OrderDone struct {
 	Err  *model.Error `json:"error,omitempty"`
 }
 
+// readOrder returns the order that is to be carried out, nil if there is none. It has a second copy: a
+// master whose log is set aside must not start without it as if it had never had one.
 func readOrder(c Config) (*order, error) {
-	body, err := durable.ReadSealed(c.dir(orderFile))
+	path, second, aside := c.twice(orderFile)
+	raw, err := durable.ReadTwice(path, second, aside, nil)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	o := &order{}
+	var body []byte
+	if err == nil {
+		body, err = durable.Unseal(raw)
+	}
 	if err == nil {
 		err = json.Unmarshal(body, o)
 	}
-	return o, err
+	if err != nil {
+		return nil, model.Errorf(model.CodeInternal, "%s is damaged", path).Because("%v", err).
+			Try("give the order again, which replaces it: appliance recover, with the flags of before")
+	}
+	if d := lastDone(c); d != nil && d.At.Equal(o.At) { // a crash came before it was dropped
+		return nil, durable.RemoveTwice(path, second)
+	}
+	return o, nil
 }
 
 func (o *order) save(c Config) error {
@@ -67,7 +86,8 @@ func (o *order) save(c Config) error {
 	if err != nil {
 		return err
 	}
-	return durable.WriteSealed(c.dir(orderFile), body)
+	path, second, _ := c.twice(orderFile)
+	return durable.WriteTwice(path, second, durable.Seal(body))
 }
 
 // done notes the outcome and drops the order.
@@ -80,7 +100,33 @@ func (o *order) done(c Config, err error) error {
 	if err == nil {
 		err = durable.WriteSealed(c.dir(doneFile), body)
 	}
-	return errors.Join(err, removeFile(c.dir(orderFile)), durable.SyncDir(c.Data))
+	if err != nil {
+		return err // it is carried out again
+	}
+	if o.replaced(c) {
+		return errNewOrder
+	}
+	path, second, _ := c.twice(orderFile)
+	return durable.RemoveTwice(path, second)
+}
+
+// replaced reports whether there is a later order.
+func (o *order) replaced(c Config) bool {
+	var now order
+	body, err := durable.ReadSealed(c.dir(orderFile))
+	return err == nil && json.Unmarshal(body, &now) == nil && !now.At.Equal(o.At)
+}
+
+var errNewOrder = model.Errorf(model.CodeUnavailable, "this node starts again").Because("appliance recover has asked for something").Try("wait a moment")
+
+// lastDone is what became of the last order, nil if there was none.
+func lastDone(c Config) *OrderDone {
+	d := &OrderDone{}
+	body, err := durable.ReadSealed(c.dir(doneFile))
+	if err != nil || json.Unmarshal(body, d) != nil {
+		return nil
+	}
+	return d
 }
 
 // ordersEvery is how often a running node looks for an order.
@@ -91,7 +137,7 @@ const ordersEvery = time.Second
 func (n *Node) awaitOrder(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if _, err := os.Stat(n.cfg.dir(orderFile)); err == nil {
-			return model.Errorf(model.CodeUnavailable, "this node starts again").Because("appliance recover has asked for something").Try("wait a moment")
+			return errNewOrder
 		}
 		pause(ctx, ordersEvery)
 	}
@@ -102,22 +148,19 @@ func (n *Node) awaitOrder(ctx context.Context) error {
 // it was.
 func (n *Node) carryOutOrder(ctx context.Context) error {
 	n.part("orders", n.awaitOrder)
-	if n.cfg.Role != model.RoleMaster {
-		return nil
-	}
 	o, err := readOrder(n.cfg)
-	if err != nil {
-		return model.Errorf(model.CodeInternal, "%s is damaged", n.cfg.dir(orderFile)).Because("%v", err).
-			Try("remove it and run appliance recover again")
+	if o == nil || err != nil {
+		return err
 	}
-	if o == nil {
-		return nil
-	}
-	switch o.Kind {
-	case orderRecover:
-		return n.recover(o)
-	case orderResync:
+	switch master := n.cfg.Role == model.RoleMaster; {
+	case o.Kind == orderRefeed && !master:
+		return n.refeed(o)
+	case o.Kind == orderResync && master:
 		return n.resync(ctx, o)
+	case o.Kind == orderRecover && master:
+		return n.recover(o)
+	case o.Kind == orderUndo && master:
+		return n.undo(o)
 	}
 	return model.Errorf(model.CodeInternal, "there is an unknown order %q in %s", o.Kind, n.cfg.dir(orderFile)).Try("run a newer version")
 }
@@ -128,90 +171,52 @@ func (c Config) raft(replica *raft.Replica, log *slog.Logger) raft.Config {
 
 func scratch() *raft.Replica { return raft.NewReplica(command.NewMachine(state.New())) }
 
-// recover makes this master the only one. The generation comes first: with
-// it alone the node cannot reach its old peers, so a crash in between leaves
-// it without a quorum, and the order is carried out again.
+// recover makes this master the only one. The copy comes first, since it is what is most likely to fail,
+// and the generation before the change: with it alone the node cannot reach its old peers, so a crash in
+// between leaves it without a quorum, and the order is carried out again.
 func (n *Node) recover(o *order) error {
-	if _, err := raft.Inspect(n.cfg.raft(scratch(), n.log)); err != nil {
+	rc := n.cfg.raft(scratch(), n.log)
+	if _, err := raft.Inspect(rc); err != nil {
 		return o.done(n.cfg, damaged(err))
 	}
-	if err := o.Generation.save(n.cfg); err != nil {
-		return err
+	o.Kept = ""
+	place := o.place(n.cfg, "raft-before-recover")
+	if err := raft.KeepCopy(rc, place); err != nil {
+		return o.done(n.cfg, unchanged(err))
 	}
-	kept, err := raft.Recover(n.cfg.raft(scratch(), n.log))
-	if err != nil {
-		return damaged(err)
+	o.Kept = place
+	before := o.Before
+	if before.Number == 0 { // the order is of an older version
+		before = n.generation
 	}
-	n.generation, o.Kept = o.Generation, kept
+	err := o.Generation.save(n.cfg)
+	changed := false
+	if err == nil {
+		changed, err = raft.Recover(n.cfg.raft(scratch(), n.log))
+	}
+	switch {
+	case err != nil && changed:
+		return damaged(err) // and again at the next start
+	case err != nil:
+		if undone := before.save(n.cfg); undone != nil {
+			return errors.Join(err, undone) // the same: no peer is reached meanwhile
+		}
+		return o.done(n.cfg, unchanged(err))
+	}
+	n.generation = o.Generation
 	n.log.Warn("this master goes on alone; what only the lost masters had is lost", "index", o.Generation.Last,
-		"generation", o.Generation.Number, "copy", kept)
+		"generation", o.Generation.Number, "copy", o.Kept)
 	return o.done(n.cfg, nil)
 }
 
-const (
-	// readmitWait bounds one attempt to be readmitted.
-	readmitWait  = 20 * time.Second
-	readmitPause = 2 * time.Second
-)
-
-// resync makes a master that has no log any more a member again. Until the
-// leader has taken it out of the log it neither votes nor takes entries: it
-// has forgotten what it promised. It waits for that as long as it takes.
-func (n *Node) resync(ctx context.Context, o *order) error {
-	if !o.SetAside {
-		kept, err := raft.SetAside(n.cfg.raft(nil, n.log))
-		if err != nil {
-			return err
-		}
-		if kept != "" {
-			o.Kept = kept
-		}
-		o.SetAside = true
-		if err := o.save(n.cfg); err != nil {
-			return err
-		}
-	}
-	n.log.Warn("this master has no log: it waits until the others take it in again, without a vote", "kept", o.Kept, "masters", o.Masters)
-	term, err := n.readmit(ctx, o)
-	if err != nil {
-		return err
-	}
-	if later, _ := n.fence.Heard(); later.Number > n.generation.Number {
-		n.generation = generation{Generation: later, At: time.Now().UTC()}
-		if err := n.generation.save(n.cfg); err != nil {
-			return err
-		}
-	}
-	if err := raft.Renew(n.cfg.raft(nil, n.log), term); err != nil {
-		return err
-	}
-	n.log.Info("this master is taken in again", "term", term, "generation", n.generation.Number)
-	return o.done(n.cfg, nil)
+// place is where an order keeps what there was. It is the same however often the order is carried out.
+func (o *order) place(c Config, what string) string {
+	return filepath.Join(c.dir(damagedDir), o.At.UTC().Format("20060102T150405.000Z")+"-"+what)
 }
 
-func (n *Node) readmit(ctx context.Context, o *order) (term uint64, err error) {
-	if n.keys.Expired(time.Now()) {
-		if err := freshLeaf(n.cfg, n.keys); err != nil {
-			return 0, err
-		}
-	}
-	remote := raft.NewRemote(n.replica, n.dialer.Client(), func() []string { return o.Masters })
-	defer remote.Close()
-	var last string
-	for ctx.Err() == nil {
-		try, cancel := context.WithTimeout(ctx, readmitWait)
-		term, err = remote.Readmit(try, n.cfg.ID, n.cfg.wireAddr())
-		cancel()
-		if err == nil {
-			return term, nil
-		}
-		if err.Error() != last {
-			n.log.Warn("not taken in yet: the other masters must have a majority of their own", "err", err)
-		}
-		last = err.Error()
-		pause(ctx, readmitPause)
-	}
-	return 0, ctx.Err()
+func unchanged(err error) error {
+	return model.Errorf(model.CodeUnavailable, "the recovery was not begun").Because("%v", err).
+		Try("nothing was changed: make room on the disk, or repair it, and run appliance recover again")
 }
 
 // freshLeaf gives a master that was off for long a certificate to knock with.

@@ -15,7 +15,6 @@ import (
 	"appliance/node/wire"
 	"appliance/raft"
 	"appliance/raft/command"
-	"appliance/raft/durable"
 	"appliance/raft/state"
 )
 
@@ -116,6 +115,10 @@ func PlanRecovery(ctx context.Context, data, run string) (*RecoveryPlan, error) 
 	c, err := loadMaster(data, run)
 	if err != nil {
 		return nil, err
+	}
+	if o, _ := readOrder(c); o != nil && o.Kind == orderResync {
+		return nil, model.Errorf(model.CodeConflict, "this master waits until the others take it in again").
+			Because("recover --resync was asked for, and it goes on by itself").Try("to go on with the log that it had: appliance recover --undo")
 	}
 	client, err := c.knock()
 	if err != nil {
@@ -320,41 +323,19 @@ func (p *RecoveryPlan) Order() (time.Time, error) {
 	}
 	now := time.Now().UTC()
 	p.generation.At = now
-	o := order{Kind: orderRecover, At: now, Generation: p.generation}
-	return now, o.save(p.config)
-}
-
-// OrderResync has this master drop its log, keep it aside, and take
-// everything anew from the others, at its next start, which a running node
-// begins at once. from adds addresses of masters to those that are known.
-func OrderResync(data, run string, from []string) (time.Time, error) {
-	c, err := loadMaster(data, run)
+	before, err := readGeneration(p.config)
 	if err != nil {
-		return time.Time{}, err
+		return now, err
 	}
-	addrs := slices.Clone(c.Masters)
-	for _, a := range from {
-		addrs = append(addrs, withPort(a))
-	}
-	for _, s := range raft.Peers(c.raft(nil, slog.New(slog.DiscardHandler))) {
-		addrs = append(addrs, s.Addr)
-	}
-	addrs = slices.DeleteFunc(addrs, func(a string) bool { return a == c.wireAddr() })
-	slices.Sort(addrs)
-	if addrs = slices.Compact(addrs); len(addrs) == 0 {
-		return time.Time{}, model.Errorf(model.CodeInvalid, "no other master is known").Because("the log that names them cannot be read").
-			Try("name one: appliance recover --resync --from ADDRESS; a cluster of one master has only its snapshots: appliance snapshot restore")
-	}
-	now := time.Now().UTC()
-	return now, (&order{Kind: orderResync, At: now, Masters: addrs}).save(c)
+	o := order{Kind: orderRecover, At: now, Generation: p.generation, Before: before}
+	return now, o.save(p.config)
 }
 
 // Ordered returns what became of the order of that time, nil as long as it is
 // not carried out.
 func Ordered(data string, at time.Time) (*OrderDone, error) {
-	d := &OrderDone{}
-	body, err := durable.ReadSealed(Config{Data: data}.dir(doneFile))
-	if err != nil || json.Unmarshal(body, d) != nil || !d.At.Equal(at) {
+	d := lastDone(Config{Data: data})
+	if d == nil || !d.At.Equal(at) {
 		return nil, nil
 	}
 	if d.Err != nil {

@@ -160,7 +160,7 @@ func (n *Node) openArchives(context.Context) error {
 	if n.voter == nil {
 		return nil
 	}
-	saved := &snapshots{dir: n.cfg.dir("snapshots"), store: n.store, term: n.term, fresh: n.core.fresh, version: n.version, log: n.log}
+	saved := &snapshots{dir: n.cfg.dir(snapshotDir), store: n.store, term: n.term, fresh: n.core.fresh, version: n.version, log: n.log}
 	n.part("snapshots", saved.Run)
 	audit := &auditFile{dir: n.cfg.dir("audit"), store: n.store, each: auditPerFile, log: n.log}
 	n.part("audit log", audit.Run)

@@ -185,7 +185,7 @@ func (n *Node) look(s *doctor.Sample, deeply bool) {
 		s.Conflict = ""
 	}
 	if n.voter != nil {
-		at, index := newestSnapshot(n.cfg.dir("snapshots"))
+		at, index := newestSnapshot(n.cfg.dir(snapshotDir))
 		s.Snapshot = doctor.Snapshot{Wanted: index != n.store.Index(), At: at, Started: n.started, Every: snapshotEvery}
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"time"
 
 	"appliance/raft/durable"
 
@@ -104,51 +103,123 @@ func (d *disk) replay(r *Replica) error {
 	return errors.Join(err, r.Err())
 }
 
+// KeepCopy copies the directory to place, as a whole or not at all. It may be repeated after a crash: a
+// copy that is there stays as it is. The node must not run.
+func KeepCopy(c Config, place string) error {
+	if exists(place) {
+		return nil
+	}
+	const partly = ".part"
+	part := place + partly
+	crashed, err := filepath.Glob(filepath.Join(filepath.Dir(place), "*"+partly))
+	for _, old := range crashed {
+		err = errors.Join(err, os.RemoveAll(old))
+	}
+	if err == nil {
+		err = copyTree(c.Dir, part)
+	}
+	if err == nil {
+		err = os.Rename(part, place)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("keep a copy of %s: %w", c.Dir, err), os.RemoveAll(part))
+	}
+	return durable.SyncDir(filepath.Dir(place))
+}
+
 // Recover makes this node the only master, with everything in its log, committed or not: for a cluster
-// whose other masters are lost for ever. The node must not run. The directory is copied first; Recover
-// returns where to. It may be repeated after a crash.
-func Recover(c Config) (copied string, err error) {
+// whose other masters are lost for ever. The node must not run, and KeepCopy comes first. It may be
+// repeated after a crash. If it fails, changed says whether the directory is another one than before.
+func Recover(c Config) (changed bool, err error) {
 	hlog := newHCLog(c.Log)
 	e, err := examine(c.Dir, c.witness())
 	if err == nil {
 		err = e.err()
 	}
 	if err != nil {
-		return "", err
-	}
-	copied = filepath.Join(c.aside(), time.Now().UTC().Format("20060102T150405")+"-raft-before-recover")
-	if err := copyTree(c.Dir, copied); err != nil {
-		return "", fmt.Errorf("keep a copy of %s: %w", c.Dir, err)
+		return false, err
 	}
 	d, err := openDisk(c, hlog)
 	if err != nil {
-		return copied, err
+		return false, err
 	}
+	before := newest(d.snaps)
 	conf := hraft.DefaultConfig()
 	conf.LocalID, conf.Logger = hraft.ServerID(c.ID), hlog
 	_, trans := hraft.NewInmemTransport(hraft.ServerAddress(c.Addr))
 	alone := hraft.Configuration{Servers: []hraft.Server{{ID: hraft.ServerID(c.ID), Address: hraft.ServerAddress(c.Addr)}}}
 	err = hraft.RecoverCluster(conf, fsm{c.Replica}, d.log, d.stable, d.snaps, trans, alone)
-	return copied, errors.Join(err, d.close())
+	// The new members are in a snapshot. Until it is there, nothing has changed.
+	return newest(d.snaps) != before, errors.Join(err, d.close())
 }
 
-// SetAside moves the log and its second copies to the directory for damaged files, and returns the place
-// of the log. The node has no log then. It may be repeated.
-func SetAside(c Config) (place string, err error) {
-	now := time.Now()
-	for _, path := range []string{c.Dir, filepath.Join(c.witness(), metaCopyFile), filepath.Join(c.witness(), tailFile)} {
-		if !exists(path) {
-			continue
+func newest(snaps hraft.SnapshotStore) string {
+	if list, err := snaps.List(); err == nil && len(list) > 0 {
+		return list[0].ID
+	}
+	return ""
+}
+
+// Names below the place to which a log is set aside.
+const (
+	asideLog     = "raft"
+	asideWitness = "witness"
+)
+
+// movable are the log and its second copies, and where each lies in place. The log comes last: what is
+// moved is complete when it has come.
+func (c Config) movable(place string) (out [][2]string) {
+	for _, name := range []string{metaCopyFile, tailFile} {
+		if c.Witness == "" {
+			break // they are in Dir
 		}
-		moved, err := durable.Aside(path, c.aside(), now)
-		if err != nil {
-			return place, err
-		}
-		if path == c.Dir {
-			place = moved
+		out = append(out, [2]string{filepath.Join(c.witness(), name), filepath.Join(place, asideWitness, name)})
+	}
+	return append(out, [2]string{c.Dir, filepath.Join(place, asideLog)})
+}
+
+// SetAside moves the log and its second copies to the directory place. The node has no log then. It may
+// be repeated. It reports whether place has a log now.
+func SetAside(c Config, place string) (bool, error) {
+	for _, m := range c.movable(place) {
+		if err := move(m[0], m[1]); err != nil {
+			return false, err
 		}
 	}
-	return place, nil
+	return exists(filepath.Join(place, asideLog)), nil
+}
+
+// PutBack undoes SetAside. A log that the node has got since goes to the place instead. It must never
+// have run with that one: what it promised with it would be forgotten. It may be repeated.
+func PutBack(c Config, from, instead string) error {
+	switch kept, there := exists(filepath.Join(from, asideLog)), exists(c.Dir); {
+	case !kept && !there:
+		return fmt.Errorf("there is no log in %s: %w", from, fs.ErrNotExist)
+	case kept && there:
+		if _, err := SetAside(c, instead); err != nil {
+			return err
+		}
+	}
+	for _, m := range c.movable(from) {
+		if err := move(m[1], m[0]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// move renames a file or directory durably. One that is not there is no error.
+func move(from, to string) error {
+	if !exists(from) {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+		return err
+	}
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	return errors.Join(durable.SyncDir(filepath.Dir(to)), durable.SyncDir(filepath.Dir(from)))
 }
 
 // Renew makes the directory of a master that has lost its log and was readmitted at term. It must not

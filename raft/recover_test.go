@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"appliance/raft"
@@ -29,9 +30,19 @@ func TestRecoverKeepsWhatTheSurvivorHas(t *testing.T) {
 	if err != nil || len(before.Servers) != 3 || before.Last < 20 {
 		t.Fatalf("%+v %v", before, err)
 	}
-	copied, err := raft.Recover(config(m, &rafttest.Journal{}))
-	if err != nil {
-		t.Fatal(err)
+	copied := filepath.Join(t.TempDir(), "copy")
+	for range 2 { // the second time after a crash: the copy is still that of the log before
+		if err := raft.KeepCopy(config(m, nil), copied); err != nil {
+			t.Fatal(err)
+		}
+		if changed, err := raft.Recover(config(m, &rafttest.Journal{})); !changed || err != nil {
+			t.Fatal(changed, err)
+		}
+	}
+	old := config(m, &rafttest.Journal{})
+	old.Dir = copied
+	if was, err := raft.Inspect(old); err != nil || len(was.Servers) != 3 {
+		t.Errorf("the copy has %+v %v", was.Servers, err)
 	}
 	if _, err := os.Stat(filepath.Join(copied, "log/wal-meta.db")); err != nil {
 		t.Error("no copy:", err)
@@ -58,12 +69,11 @@ func TestReadmittedMasterBeginsAnew(t *testing.T) {
 	lost := c.Follower()
 	lost.Stop(false)
 	line := rafttest.Put(t, c.Leader().Node, "while away")
-	place, err := raft.SetAside(config(lost, nil))
-	if err != nil || place == "" {
-		t.Fatal(place, err)
-	}
-	if _, err := raft.SetAside(config(lost, nil)); err != nil {
-		t.Fatal("once more:", err)
+	place := filepath.Join(t.TempDir(), "aside", "place")
+	for range 2 {
+		if kept, err := raft.SetAside(config(lost, nil), place); !kept || err != nil {
+			t.Fatal(kept, err)
+		}
 	}
 	remote := raft.NewRemote(raft.NewReplica(&rafttest.Journal{}), lost.Dialer.Client(), func() []string { return []string{c.Members[0].Addr, c.Members[1].Addr, c.Members[2].Addr} })
 	t.Cleanup(remote.Close)
@@ -103,5 +113,99 @@ func TestReadmitIsForOneself(t *testing.T) {
 	t.Cleanup(remote.Close)
 	if _, err := remote.Readmit(t.Context(), c.Leader().ID, c.Leader().Addr); err == nil || errors.Is(err, raft.ErrNoLeader) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A copy that cannot be finished leaves no part of it, and nothing of an earlier one that a crash has cut short.
+func TestKeepCopyIsWholeOrNotAtAll(t *testing.T) {
+	t.Parallel()
+	c := rafttest.New(t, 1).Up()
+	m := c.Members[0]
+	rafttest.Put(t, m.Node, "one")
+	m.Stop(false)
+	aside := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(aside, "1-raft.part", "log"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	broken := filepath.Join(m.Dir, "zz") // comes last
+	if err := os.Symlink("/nowhere", broken); err != nil {
+		t.Fatal(err)
+	}
+	place := filepath.Join(aside, "2-raft")
+	if err := raft.KeepCopy(config(m, nil), place); err == nil {
+		t.Fatal("no error")
+	}
+	if left, _ := os.ReadDir(aside); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+	os.Remove(broken)
+	if err := raft.KeepCopy(config(m, nil), place); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Until a resync is done it may be undone: the log and its second copies come back as they were, also if a
+// new log was begun, and whatever a crash had cut short.
+func TestPutBack(t *testing.T) {
+	t.Parallel()
+	c := rafttest.New(t, 1).Up()
+	m := c.Members[0]
+	for range 5 {
+		rafttest.Put(t, m.Node, "before")
+	}
+	m.Stop(false)
+	dir := t.TempDir()
+	conf := func() raft.Config {
+		conf := config(m, &rafttest.Journal{})
+		conf.Witness = filepath.Join(dir, "witness")
+		return conf
+	}
+	if err := os.Rename(filepath.Join(m.Dir, "witness"), conf().Witness); err != nil {
+		t.Fatal(err)
+	}
+	want, err := raft.Inspect(conf())
+	if err != nil || want.Last < 5 {
+		t.Fatal(want, err)
+	}
+	place, instead := filepath.Join(dir, "aside"), filepath.Join(dir, "instead")
+	for name, between := range map[string]func(){
+		"at once":                  func() {},
+		"a new log was begun":      func() { must(t, raft.Renew(conf(), 99)) },
+		"the log was back already": func() { must(t, os.Rename(filepath.Join(place, "raft"), m.Dir)) },
+		"a copy was back already": func() {
+			must(t, os.Rename(filepath.Join(place, "witness", "tail"), filepath.Join(dir, "witness", "tail")))
+		},
+	} {
+		if kept, err := raft.SetAside(conf(), place); !kept || err != nil {
+			t.Fatal(name, kept, err)
+		}
+		between()
+		for range 2 {
+			if err := raft.PutBack(conf(), place, filepath.Join(instead, name)); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		got, err := raft.Inspect(conf())
+		if err != nil || got.Last != want.Last || got.Term != want.Term || !slices.Equal(got.Servers, want.Servers) {
+			t.Fatalf("%s: %+v, was %+v: %v", name, got, want, err)
+		}
+		for _, file := range []string{"log", "tail"} {
+			if _, err := os.Stat(filepath.Join(conf().Witness, file)); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	if err := os.RemoveAll(m.Dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := raft.PutBack(conf(), place, instead); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("nothing was kept: %v", err)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -23,10 +23,10 @@ const riskLoseWrites = "lose-writes"
 const recoverTime = 90 * time.Second
 
 type recoverOptions struct {
-	resync, plan bool
-	risk         string
-	from         []string
-	data         string
+	resync, plan, undo bool
+	risk               string
+	from               []string
+	data               string
 }
 
 func (a *app) recoverCmd() *cobra.Command {
@@ -44,21 +44,27 @@ alone; then join new ones. Lost masters that come back are not let in until
 they are renewed.
 
 With --resync: this master's log is damaged or was left behind. It takes
-everything anew from the other masters, which must have a majority without it.
-Until then it does not vote.
+everything anew from the other masters, which must have a majority without it:
+if they have not, nothing is changed. Until they have taken it in it does not
+vote, and --undo puts back the log that it had. On an agent --resync renews the
+state that it has in memory.
 
 Nothing is deleted: what there was is kept in the directory "damaged" of the
 data directory.`,
 		Example: `  appliance recover --plan
   appliance recover --accept-risk=lose-writes
-  appliance recover --resync`,
+  appliance recover --resync
+  appliance recover --undo`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := node.NeedRoot(); err != nil {
 				return err
 			}
-			if o.resync {
+			switch {
+			case o.resync:
 				return a.resync(cmd.Context(), o)
+			case o.undo:
+				return a.undoResync(cmd.Context(), o)
 			}
 			return a.recover(cmd.Context(), o)
 		},
@@ -66,11 +72,12 @@ data directory.`,
 	f := cmd.Flags()
 	f.BoolVar(&o.resync, "resync", false, "take everything anew from the other masters")
 	f.BoolVar(&o.plan, "plan", false, "show what would be kept and lost, and change nothing")
-	f.StringVar(&o.risk, "accept-risk", "", `"lose-writes" says that what only the lost masters had may be lost`)
+	f.BoolVar(&o.undo, "undo", false, "go on with the log from before a --resync that waits for the other masters")
+	f.StringVar(&o.risk, "accept-risk", "", `"lose-writes" says that what only the lost masters had may be lost; with --resync "lose-quorum" says that the cluster may wait for the others`)
 	f.StringSliceVar(&o.from, "from", nil, "addresses of masters to resync from (default: those that the log names)")
 	f.StringVar(&o.data, "data", node.DefaultData, "data directory")
 	_ = f.MarkHidden("data")
-	cmd.MarkFlagsMutuallyExclusive("resync", "plan")
+	cmd.MarkFlagsMutuallyExclusive("resync", "plan", "undo")
 	return cmd
 }
 
@@ -163,7 +170,10 @@ func (a *app) confirm(risk, name string) error {
 }
 
 func (a *app) resync(ctx context.Context, o recoverOptions) error {
-	at, err := node.OrderResync(o.data, node.DefaultRun, o.from)
+	if o.risk != "" && o.risk != node.RiskLoseQuorum {
+		return model.Errorf(model.CodeInvalid, "there is no risk %q here", o.risk).Try("--accept-risk=%s, if this master is to wait without a log", node.RiskLoseQuorum)
+	}
+	at, err := node.OrderResync(ctx, o.data, node.DefaultRun, o.from, o.risk == node.RiskLoseQuorum)
 	if err != nil {
 		return err
 	}
@@ -172,16 +182,41 @@ func (a *app) resync(ctx context.Context, o recoverOptions) error {
 		return err
 	}
 	return a.show(recovered{Done: done}, func(out *ui.Printer) {
-		out.Line("this master was taken in again; it votes as soon as it has caught up")
+		if done.Kind == "resync" {
+			out.Line("this master was taken in again; it votes as soon as it has caught up")
+		} else {
+			out.Line("this agent takes the state anew from the masters")
+		}
 		if done.Kept != "" {
-			out.Line("the log as it was is kept in %s", done.Kept)
+			out.Line("what it had is kept in %s", done.Kept)
 		}
 	})
 }
 
-// awaitOrder starts the node if systemd has it stopped, and waits until it
-// has done as told.
+func (a *app) undoResync(ctx context.Context, o recoverOptions) error {
+	at, err := node.OrderUndo(o.data, node.DefaultRun)
+	if err != nil {
+		return err
+	}
+	done, err := a.awaitDone(ctx, o.data, at)
+	if err != nil {
+		return err
+	}
+	return a.show(recovered{Done: done}, func(out *ui.Printer) { out.Line("this master goes on with the log that it had") })
+}
+
+// awaitOrder is awaitDone, and then waits until the node is in touch.
 func (a *app) awaitOrder(ctx context.Context, data string, at time.Time) (*node.OrderDone, error) {
+	done, err := a.awaitDone(ctx, data, at)
+	if err != nil {
+		return nil, err
+	}
+	return done, a.awaitNode(ctx)
+}
+
+// awaitDone starts the node if systemd has it stopped, and waits until it
+// has done as told.
+func (a *app) awaitDone(ctx context.Context, data string, at time.Time) (*node.OrderDone, error) {
 	if hasSystemd() {
 		if out, err := exec.CommandContext(ctx, "systemctl", "start", "appliance").CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("systemctl start appliance: %w: %s", err, out)
@@ -196,7 +231,7 @@ func (a *app) awaitOrder(ctx context.Context, data string, at time.Time) (*node.
 			return nil, err
 		}
 		if done != nil {
-			return done, a.awaitNode(ctx)
+			return done, nil
 		}
 		select {
 		case <-time.After(200 * time.Millisecond):

@@ -34,10 +34,24 @@ func Write(path string, data []byte) error {
 	return SyncDir(filepath.Dir(path))
 }
 
-// WriteSealed is Write with a line at the end that holds the SHA-256 of body.
-func WriteSealed(path string, body []byte) error {
-	return Write(path, fmt.Appendf(bytes.Clone(body), "\n%s\n", Sum(body)))
+// Seal adds a line to body that holds its SHA-256.
+func Seal(body []byte) []byte { return fmt.Appendf(bytes.Clone(body), "\n%s\n", Sum(body)) }
+
+// Unseal returns the body of what Seal made. The error is ErrDamaged if it was changed or cut short.
+func Unseal(raw []byte) ([]byte, error) {
+	const tail = 1 + 2*sha256.Size + 1
+	if len(raw) < tail {
+		return nil, ErrDamaged
+	}
+	body := raw[:len(raw)-tail]
+	if string(raw[len(body):]) != "\n"+Sum(body)+"\n" {
+		return nil, ErrDamaged
+	}
+	return body, nil
 }
+
+// WriteSealed is Write with what Seal makes of body.
+func WriteSealed(path string, body []byte) error { return Write(path, Seal(body)) }
 
 // ReadSealed returns the body of a sealed file. The error is ErrDamaged if it was changed or cut short.
 func ReadSealed(path string) ([]byte, error) {
@@ -45,13 +59,9 @@ func ReadSealed(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	const tail = 1 + 2*sha256.Size + 1
-	if len(raw) < tail {
-		return nil, fmt.Errorf("%s: %w", path, ErrDamaged)
-	}
-	body := raw[:len(raw)-tail]
-	if string(raw[len(body):]) != "\n"+Sum(body)+"\n" {
-		return nil, fmt.Errorf("%s: %w", path, ErrDamaged)
+	body, err := Unseal(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return body, nil
 }
