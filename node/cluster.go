@@ -26,8 +26,16 @@ func (c apiCluster) Leader() string                 { return c.n.leader() }
 func (c apiCluster) Fresh() bool                    { return c.n.core.fresh() }
 func (c apiCluster) Sync(ctx context.Context) error { return unavailable(c.n.core.Linearize(ctx)) }
 func (c apiCluster) Alive(node string) bool         { return c.n.alive(node) }
-func (c apiCluster) Catalog() *discovery.Table      { return c.n.catalog.Current() }
 func (c apiCluster) VIPHolder() string              { return c.n.vipHolder() }
+
+func (c apiCluster) Confirm(ctx context.Context) (time.Time, bool) { return c.n.confirm(ctx) }
+
+func (c apiCluster) Catalog(ctx context.Context) *discovery.Table {
+	ctx, cancel := context.WithTimeout(ctx, readWait)
+	defer cancel()
+	_ = c.n.catalog.Fresh(ctx) // what there is, then
+	return c.n.catalog.Current()
+}
 
 func (c apiCluster) NewJoinToken(role model.Role, now time.Time) (string, model.JoinToken, error) {
 	tok, err := pki.NewToken(rand.Reader, role, c.n.trust.signer())

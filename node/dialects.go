@@ -49,9 +49,9 @@ func (n *Node) makeDialects(admission command.Proposer) dialects {
 	d := dialects{
 		consul: consul.New(consul.Config{Store: n.store, Catalog: n.catalog, Proposer: n.proposer, Checks: runner, ReadIndex: n.core.ReadIndex,
 			Leader: n.leader, LastContact: n.lastContact, Authorize: n.access.Dialect, NodeID: n.cfg.ID, Node: n.cfg.Name, Addr: n.cfg.Advertise, Version: n.version, Log: n.log}),
-		marathon: n.guarded(&marathon.Server{Store: n.store, Proposer: admission, NewID: func() string { return lower(rand.Text()[:12]) }, Log: n.log,
+		marathon: n.guarded(n.current(&marathon.Server{Store: n.store, Proposer: admission, NewID: func() string { return lower(rand.Text()[:12]) }, Log: n.log,
 			DefaultEnv: func() string { return n.cluster().DefaultEnv },
-			Leader:     func() string { return n.leaderHostPort(portMarathon) }}),
+			Leader:     func() string { return n.leaderHostPort(portMarathon) }})),
 	}
 	if n.voter != nil {
 		d.mesos = n.guarded(n.makeMesos())

@@ -12,10 +12,8 @@ import (
 
 	"appliance/node/api"
 	"appliance/node/model"
-	"appliance/node/pki"
 	"appliance/node/wire"
 	"appliance/node/wire/wiretest"
-	"appliance/raft"
 	"appliance/raft/command"
 	"appliance/raft/state"
 )
@@ -29,20 +27,13 @@ type passing struct {
 
 func newPassing(t *testing.T) *passing {
 	t.Helper()
-	ca := wiretest.New(t)
-	p := &passing{master: &peerNode{id: "m1", addr: wiretest.Addr(), dir: t.TempDir(), keys: ca.Keychain(t, "m1", pki.Master)},
-		agent: &peerNode{id: "a1", dir: t.TempDir(), keys: ca.Keychain(t, "a1", pki.Agent)}, secrets: map[string]string{}}
-	list := func() []string { return []string{p.master.addr} }
-	p.master.start(t, list)
-	if err := p.master.node.Bootstrap([]raft.Server{{ID: "m1", Addr: p.master.addr}}); err != nil {
-		t.Fatal(err)
-	}
-	p.agent.start(t, list)
+	masters, agent, list := newPeers(t, 1)
+	p := &passing{master: masters[0], agent: agent, secrets: map[string]string{}}
 	now := time.Now().UTC()
 	commands := []command.Command{&command.InitCluster{Cluster: model.Cluster{ID: "c1", Name: "house", Level: command.Speaks}}}
-	for _, id := range []string{"m1", "a1", "a2"} {
+	for _, id := range []string{"m0", "a1", "a2"} {
 		commands = append(commands, &command.RegisterNode{At: now, Node: model.Node{ID: id, Name: "name-" + id, Level: command.Speaks,
-			Role: map[bool]model.Role{true: model.RoleMaster, false: model.RoleAgent}[id == "m1"], Addr: "192.0.2.1", Status: model.NodeReady}})
+			Role: map[bool]model.Role{true: model.RoleMaster, false: model.RoleAgent}[id == "m0"], Addr: "192.0.2.1", Status: model.NodeReady}})
 	}
 	for name, policy := range policies {
 		secret, tok := newAPIToken(now)
@@ -134,7 +125,7 @@ func TestAgentPassesOnWhatATokenAllows(t *testing.T) {
 	if !state.Nodes.Get(snap, "a2").Drain {
 		t.Error("a2 does not drain")
 	}
-	if r := state.Audit.Last(snap); r == nil || !strings.Contains(r.Actor.Who, "(operator)") || r.Actor.Node != "m1" ||
+	if r := state.Audit.Last(snap); r == nil || !strings.Contains(r.Actor.Who, "(operator)") || r.Actor.Node != "m0" ||
 		!strings.HasSuffix(r.Actor.From, " by a1") || !strings.HasPrefix(r.Actor.Via, "POST "+api.Prefix) {
 		t.Errorf("the audit log says %+v", r)
 	}

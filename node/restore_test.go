@@ -107,28 +107,34 @@ func (p *peerNode) call(t *testing.T, method, path string, body []byte) []byte {
 	return w.Body.Bytes()
 }
 
-// A restore that one node takes leads all to the same state: the other
-// masters, an agent, and a master that was down meanwhile.
-func TestRestoreLeadsAllNodesToTheSameState(t *testing.T) {
+// newPeers starts a cluster of masters and an agent. list are the masters' addresses.
+func newPeers(t *testing.T, count int) (masters []*peerNode, agent *peerNode, list func() []string) {
+	t.Helper()
 	ca := wiretest.New(t)
-	var masters []*peerNode
 	var addrs []string
 	var servers []raft.Server
-	for i := range 3 {
+	for i := range count {
 		p := &peerNode{id: fmt.Sprintf("m%d", i), addr: wiretest.Addr(), dir: t.TempDir()}
 		p.keys = ca.Keychain(t, p.id, pki.Master)
 		masters, addrs = append(masters, p), append(addrs, p.addr)
 		servers = append(servers, raft.Server{ID: p.id, Addr: p.addr})
 	}
-	list := func() []string { return addrs }
+	list = func() []string { return addrs }
 	for _, p := range masters {
 		p.start(t, list)
 	}
 	if err := masters[0].node.Bootstrap(servers); err != nil {
 		t.Fatal(err)
 	}
-	agent := &peerNode{id: "a1", dir: t.TempDir(), keys: ca.Keychain(t, "a1", pki.Agent)}
+	agent = &peerNode{id: "a1", dir: t.TempDir(), keys: ca.Keychain(t, "a1", pki.Agent)}
 	agent.start(t, list)
+	return masters, agent, list
+}
+
+// A restore that one node takes leads all to the same state: the other
+// masters, an agent, and a master that was down meanwhile.
+func TestRestoreLeadsAllNodesToTheSameState(t *testing.T) {
+	masters, agent, list := newPeers(t, 3)
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	put := func(key, value string) {

@@ -161,6 +161,7 @@ func (n *Node) openWatchdogs(context.Context) error {
 // look fills a sample.
 func (n *Node) look(s *doctor.Sample, deeply bool) {
 	s.Node, s.Master, s.Version = n.cfg.Name, n.voter != nil, n.version
+	n.noteLeader(time.Now())
 	if disk, err := doctor.ReadDisk(n.cfg.Data); err == nil {
 		s.Disk = disk
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"appliance/cmd/cli/ui"
 	"appliance/node/model"
@@ -209,9 +210,18 @@ func (a *app) client() (*Client, error) {
 	}
 	c, err := NewClient(addr, a.token)
 	if err == nil {
-		c.lab = a.lab
+		c.lab, c.stale = a.lab, a.sayStale
 	}
 	return c, err
+}
+
+// sayStale tells of an answer that nobody confirms, beside it.
+func (a *app) sayStale(asOf string) {
+	since := "from before that node started"
+	if at, err := time.Parse(time.RFC3339, asOf); err == nil {
+		since = fmt.Sprintf("of %s ago (%s)", ui.Since(at), at.Local().Format(time.DateTime))
+	}
+	fmt.Fprintf(a.errOut, "note: no master leads that could confirm this; it is what the node knows, %s\n", since)
 }
 
 // show prints v as JSON, or by fn for people.

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -32,6 +33,9 @@ type Client struct {
 	http  *http.Client
 	addr  string // as the user gave it, for messages
 	lab   string // the lab's machine that it is, for messages
+	// stale, if set, is told once when an answer is not confirmed to be current.
+	stale func(asOf string)
+	told  sync.Once
 }
 
 // requestTimeout bounds a call that does not stream.
@@ -116,6 +120,9 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader) (*
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, c.unreachable(err)
+	}
+	if asOf := resp.Header.Get(api.StaleHeader); asOf != "" && c.stale != nil {
+		c.told.Do(func() { c.stale(asOf) })
 	}
 	if resp.StatusCode < 300 {
 		return resp, nil

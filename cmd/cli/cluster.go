@@ -264,7 +264,7 @@ func (a *app) awaitNode(ctx context.Context) error {
 	}
 	for {
 		var st struct{ Fresh bool }
-		if err = c.Get(ctx, "/status", &st); err == nil && st.Fresh {
+		if err = c.Get(ctx, "/status?stale", &st); err == nil && st.Fresh {
 			return nil
 		}
 		select {

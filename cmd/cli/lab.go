@@ -104,7 +104,7 @@ func labReady(ctx context.Context, addr string) bool {
 		return false
 	}
 	var nodes []api.NodeView
-	if c.Get(ctx, "/nodes", &nodes) != nil || len(nodes) == 0 {
+	if c.Get(ctx, "/nodes?stale", &nodes) != nil || len(nodes) == 0 {
 		return false
 	}
 	for _, n := range nodes {

@@ -140,15 +140,17 @@ type cluster struct {
 	catalog *discovery.Watcher
 }
 
-func (cluster) Self() string                { return "mm1" }
-func (cluster) Leader() string              { return "mm1" }
-func (cluster) Fresh() bool                 { return true }
-func (cluster) Sync(context.Context) error  { return nil }
-func (cluster) Alive(string) bool           { return true }
-func (cluster) VIPHolder() string           { return "mm1" }
-func (cluster) Votes() []string             { return nil }
-func (cluster) Warnings() []string          { return []string{"1 master: join more"} }
-func (c cluster) Catalog() *discovery.Table { return c.catalog.Current() }
+func (cluster) Self() string                              { return "mm1" }
+func (cluster) Leader() string                            { return "mm1" }
+func (cluster) Fresh() bool                               { return true }
+func (cluster) Sync(context.Context) error                { return nil }
+func (cluster) Alive(string) bool                         { return true }
+func (cluster) VIPHolder() string                         { return "mm1" }
+func (cluster) Votes() []string                           { return nil }
+func (cluster) Warnings() []string                        { return []string{"1 master: join more"} }
+func (cluster) Confirm(context.Context) (time.Time, bool) { return time.Time{}, true }
+
+func (c cluster) Catalog(context.Context) *discovery.Table { return c.catalog.Current() }
 
 func (cluster) Logs(_ context.Context, t *model.Task, stream string, _ bool, _ int, w io.Writer) error {
 	_, err := io.WriteString(w, "hello from "+stream+"\n")

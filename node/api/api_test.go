@@ -29,6 +29,7 @@ type house struct {
 	deny   error                        // what Authorize says
 	needs  []api.Need                   // what it was asked
 	noSync error
+	asOf   time.Time // of what is not confirmed
 }
 
 const digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
@@ -71,7 +72,9 @@ func (cluster) VIPHolder() string            { return "id-mm1" }
 func (cluster) Votes() []string              { return nil }
 func (cluster) Warnings() []string           { return []string{"1 master: <b>join</b> more"} }
 
-func (c cluster) Catalog() *discovery.Table {
+func (c cluster) Confirm(context.Context) (time.Time, bool) { return c.asOf, c.noSync == nil }
+
+func (c cluster) Catalog(context.Context) *discovery.Table {
 	return discovery.Catalog(c.Store.Snapshot(), discoverytest.NewLiveness())
 }
 
@@ -325,8 +328,40 @@ func TestUnreachableLeader(t *testing.T) {
 	if resp := h.call(t, "GET", "/apps?consistent", "", nil); resp.StatusCode != 503 {
 		t.Errorf("consistent read: %s", resp.Status)
 	}
-	if resp := h.call(t, "GET", "/apps", "", nil); resp.StatusCode != 200 {
-		t.Errorf("plain read: %s", resp.Status)
+}
+
+// Reads are answered whether somebody leads or not, and say which.
+func TestReadsSayWhenNobodyConfirmsThem(t *testing.T) {
+	asOf := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+	cases := []struct {
+		name, query string
+		leaderless  bool
+		asOf        time.Time
+		status      int
+		stale       string
+	}{
+		{"default", "", false, asOf, 200, ""},
+		{"stale", "?stale", false, asOf, 200, ""},
+		{"consistent", "?consistent", false, asOf, 200, ""},
+		{"default without a leader", "", true, asOf, 200, "2026-03-04T05:06:07Z"},
+		{"default without a leader since the start", "", true, time.Time{}, 200, api.StaleUnknown},
+		{"stale without a leader", "?stale", true, asOf, 200, ""},
+		{"consistent without a leader", "?consistent", true, asOf, 503, ""},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			h := newHouse(t)
+			h.asOf = c.asOf
+			if c.leaderless {
+				h.noSync = context.DeadlineExceeded
+			}
+			for _, path := range []string{"/status", "/apps", "/services", "/tokens", "/secrets", "/audit"} {
+				resp := h.call(t, "GET", path+c.query, "", nil)
+				if got := resp.Header.Get(api.StaleHeader); resp.StatusCode != c.status || got != c.stale {
+					t.Errorf("%s: %s, stale %q", path, resp.Status, got)
+				}
+			}
+		})
 	}
 }
 

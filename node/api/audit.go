@@ -22,9 +22,6 @@ func (s *Server) audit(w http.ResponseWriter, r *http.Request) error {
 	if err != nil || limit <= 0 {
 		limit = command.MaxAudit
 	}
-	if err := s.Cluster.Sync(r.Context()); err != nil {
-		return err
-	}
 	snap := s.Store.Snapshot()
 	out := AuditLog{Bound: command.MaxAudit, Records: []model.AuditRecord{}}
 	last := state.Audit.Last(snap)

@@ -7,7 +7,6 @@ import (
 
 	"appliance/node/doctor"
 	"appliance/node/model"
-	"appliance/raft/state"
 )
 
 // Checkups is a Cluster that knows its links and can examine itself.
@@ -73,10 +72,11 @@ func (s *Server) checkupRoutes() {
 	if !ok {
 		return
 	}
-	s.get("/net", func(*http.Request, *state.Snapshot) (any, error) { return c.Net(), nil })
-	s.get("/doctor", func(r *http.Request, _ *state.Snapshot) (any, error) {
+	// What is wrong must be told when nobody leads, and at once.
+	s.raw("GET", "/net", Need{}, func(w http.ResponseWriter, _ *http.Request) error { return answer(w, http.StatusOK, c.Net()) })
+	s.raw("GET", "/doctor", Need{}, func(w http.ResponseWriter, r *http.Request) error {
 		ctx, cancel := context.WithTimeout(r.Context(), checkupTime)
 		defer cancel()
-		return c.Checkup(ctx), nil
+		return answer(w, http.StatusOK, c.Checkup(ctx))
 	})
 }

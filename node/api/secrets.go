@@ -36,7 +36,7 @@ type SecretRequest struct {
 }
 
 func (s *Server) secretRoutes() {
-	s.raw("GET", "/secrets", Need{}, s.secrets)
+	s.raw("GET", "/secrets", Need{}, s.current(s.secrets))
 	s.onMaster("POST", "/secrets", s.checked(Need{}, s.putSecret), unheard) // only masters have the key
 	s.onMaster("DELETE", "/secrets/{name}", s.checked(Need{}, s.removeSecret))
 }

@@ -26,8 +26,13 @@ type Cluster interface {
 	// Sync returns when everything that was acknowledged anywhere before the
 	// call is visible in the local state.
 	Sync(ctx context.Context) error
+	// Confirm is Sync for reads that are answered in any case: it waits a
+	// moment. Where nobody confirms, the local state is as of then; zero says
+	// that the node has known no leader since it started.
+	Confirm(ctx context.Context) (asOf time.Time, confirmed bool)
 	Alive(node string) bool
-	Catalog() *discovery.Table
+	// Catalog reflects the local state; it waits for that as long as ctx allows.
+	Catalog(ctx context.Context) *discovery.Table
 	VIPHolder() string // node id, "" if not known
 	Votes() []string   // ids of the masters that vote
 	Warnings() []string
@@ -116,7 +121,7 @@ func (s *Server) Handler() http.Handler {
 	s.operateRaw("DELETE", "/tokens/{id}", s.revoke)
 	s.operateRaw("DELETE", "/nodes/{name}", s.removeNode)
 	s.operateRaw("DELETE", "/volumes/{name}", s.removeVolume)
-	s.raw("GET", "/audit", Need{Operator: true}, s.audit)
+	s.raw("GET", "/audit", Need{Operator: true}, s.current(s.audit))
 	s.get("/autopilot", s.autopilot)
 	operate(s, "/autopilot", s.setAutopilot)
 	s.snapshotRoutes()
@@ -130,23 +135,15 @@ func (s *Server) Handler() http.Handler {
 	return s.mux
 }
 
-// get mounts a reading handler. ?consistent makes it wait until everything
-// acknowledged before is visible here.
+// get mounts a reading handler; see current.
 func (s *Server) get(path string, fn func(r *http.Request, snap *state.Snapshot) (any, error)) {
-	s.raw("GET", path, Need{}, func(w http.ResponseWriter, r *http.Request) error {
-		if r.URL.Query().Has("consistent") {
-			ctx, cancel := context.WithTimeout(r.Context(), writeTimeout)
-			defer cancel()
-			if err := s.Cluster.Sync(ctx); err != nil {
-				return err
-			}
-		}
+	s.raw("GET", path, Need{}, s.current(func(w http.ResponseWriter, r *http.Request) error {
 		v, err := fn(r, s.Store.Snapshot())
 		if err != nil {
 			return err
 		}
 		return answer(w, http.StatusOK, v)
-	})
+	}))
 }
 
 func (s *Server) raw(method, path string, need Need, fn handler) {

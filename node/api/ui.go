@@ -128,8 +128,8 @@ func (s *Server) UI() http.Handler {
 		p.Deployments = s.deploymentList(snap, "")
 		return nil
 	}))
-	mux.HandleFunc("GET /ui/services", s.page("Services", "services", func(_ *http.Request, _ *state.Snapshot, p *page) error {
-		table := s.Cluster.Catalog()
+	mux.HandleFunc("GET /ui/services", s.page("Services", "services", func(r *http.Request, _ *state.Snapshot, p *page) error {
+		table := s.Cluster.Catalog(r.Context())
 		for _, name := range table.Names() {
 			p.Services = append(p.Services, table.Service(name))
 		}

@@ -209,9 +209,9 @@ func (s *Server) releases(r *http.Request, snap *state.Snapshot) (any, error) {
 	return out, nil
 }
 
-func (s *Server) services(*http.Request, *state.Snapshot) (any, error) {
+func (s *Server) services(r *http.Request, _ *state.Snapshot) (any, error) {
 	out := []*discovery.Endpoint{}
-	table := s.Cluster.Catalog()
+	table := s.Cluster.Catalog(r.Context())
 	for _, name := range table.Names() {
 		out = append(out, table.Service(name).Endpoints...)
 	}

@@ -71,6 +71,7 @@ func get[T any](ctx context.Context, n *node, path string) (T, error) {
 	return v, err
 }
 
+// status is what the node itself believes, as are all reads here.
 func (n *node) status(ctx context.Context) (api.Status, error) {
-	return get[api.Status](ctx, n, api.Prefix+"/status")
+	return get[api.Status](ctx, n, api.Prefix+"/status?stale")
 }

@@ -39,7 +39,8 @@ func (w *watch) same(ctx context.Context) {
 	}
 }
 
-var lists = []string{"/apps", "/tasks", "/deployments", "/releases", "/services", "/images", "/environments", "/tokens", "/audit?limit=1000"}
+var lists = []string{"/apps?stale", "/tasks?stale", "/deployments?stale", "/releases?stale", "/services?stale", "/images?stale",
+	"/environments?stale", "/tokens?stale", "/audit?stale&limit=1000"}
 
 // hashes has the cluster compare the states of all nodes at one index.
 func (w *watch) hashes(ctx context.Context) {
@@ -78,7 +79,7 @@ const alarmTail = 1000
 func (w *watch) alarms(ctx context.Context) {
 	for _, n := range w.nodes {
 		ctx, cancel := context.WithTimeout(ctx, 10*lookEach)
-		list, err := get[[]model.Event](ctx, n, fmt.Sprintf("%s/events?limit=%d", api.Prefix, alarmTail))
+		list, err := get[[]model.Event](ctx, n, fmt.Sprintf("%s/events?stale&limit=%d", api.Prefix, alarmTail))
 		cancel()
 		if err == nil {
 			w.alarm(list)

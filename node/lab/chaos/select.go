@@ -100,7 +100,7 @@ func (c *Control) spare(ctx context.Context, masters []string) ([]string, error)
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
 	for _, m := range masters {
-		volumes, err := get[[]api.VolumeView](ctx, newNode(c.lab, m), api.Prefix+"/volumes")
+		volumes, err := get[[]api.VolumeView](ctx, newNode(c.lab, m), api.Prefix+"/volumes?stale")
 		if err != nil {
 			continue // another one knows as well
 		}

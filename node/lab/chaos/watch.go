@@ -73,7 +73,7 @@ func (w *watch) states(ctx context.Context) {
 		st, err := n.status(ctx)
 		var tasks []api.TaskView
 		if err == nil {
-			tasks, err = get[[]api.TaskView](ctx, n, api.Prefix+"/tasks")
+			tasks, err = get[[]api.TaskView](ctx, n, api.Prefix+"/tasks?stale")
 		}
 		cancel()
 		if err == nil {
@@ -259,7 +259,7 @@ const auditTail = 500
 func (w *watch) audit(ctx context.Context, newest int) {
 	for _, n := range w.nodes {
 		ctx, cancel := context.WithTimeout(ctx, 10*lookEach)
-		log, err := get[api.AuditLog](ctx, n, fmt.Sprintf("%s/audit?limit=%d", api.Prefix, newest))
+		log, err := get[api.AuditLog](ctx, n, fmt.Sprintf("%s/audit?stale&limit=%d", api.Prefix, newest))
 		cancel()
 		if err != nil {
 			continue

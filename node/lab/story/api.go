@@ -68,9 +68,14 @@ func (c *apiClient) do(ctx context.Context, method, path string, body string) ([
 	return text, err
 }
 
+// get asks what the machine itself knows.
 func get[T any](ctx context.Context, c *apiClient, path string) (T, error) {
 	var v T
-	text, err := c.do(ctx, http.MethodGet, api.Prefix+path, "")
+	sign := "?"
+	if strings.Contains(path, sign) {
+		sign = "&"
+	}
+	text, err := c.do(ctx, http.MethodGet, api.Prefix+path+sign+"stale", "")
 	if err == nil {
 		err = json.Unmarshal(text, &v)
 	}
