@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,7 +33,7 @@ type history struct {
 	compared int           // states of machines at one index
 }
 
-// belief is a time in which a client thinks that it holds a lease.
+// belief is a time in which a client thinks that it holds a lease, or a lock.
 type belief struct {
 	lease, holder string
 	from, until   time.Time
@@ -140,7 +141,7 @@ type extent struct {
 }
 
 func (h *history) extent() []extent {
-	known, released := 0, 0
+	known, released, locked := 0, 0, 0
 	for _, o := range h.ops {
 		if o.Output.(register.Output).Known {
 			known++
@@ -151,12 +152,18 @@ func (h *history) extent() []extent {
 			released++
 		}
 	}
+	for _, b := range h.beliefs {
+		if strings.HasPrefix(b.lease, lockPrefix) {
+			locked++
+		}
+	}
 	return []extent{
 		{"known operations on keys", known, 150},
 		{"without a known outcome", len(h.ops) - known, 0},
 		{"refused", int(h.refused.Load()), 0},
 		{"known operations on releases", released, 10},
-		{"leases", len(h.beliefs), 10},
+		{"leases", len(h.beliefs) - locked, 10},
+		{"locks", locked, 5},
 		{"tasks", len(h.owners), 20},
 		{"kinds of faults", len(h.faults), 5},
 		{"upheavals of the masters", h.upheavals(), 1},

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +22,7 @@ func busy() *history {
 	h.faults[upheavals[0].name]++
 	h.moves, h.compared = 3, 5
 	for i := range beliefs {
-		h.beliefs = append(h.beliefs, belief{"l", "a", second(i), second(i + 1)})
+		h.beliefs = append(h.beliefs, belief{"l", "a", second(i), second(i + 1)}, belief{lockPrefix, "a", second(i), second(i + 1)})
 	}
 	return h
 }
@@ -56,14 +57,17 @@ func TestJudgeFindsWhatIsWrong(t *testing.T) {
 		"two swaps of one":    {func(h *history) { put(h, "1", done); cas(h, "1", "2", true); cas(h, "1", "3", true) }, "not linearizable"},
 		"two holders":         {func(h *history) { h.beliefs = append(h.beliefs, belief{"l", "b", second(3).Add(1), second(4)}) }, "two holders"},
 		"a holder after":      {func(h *history) { h.beliefs = append(h.beliefs, belief{"l", "b", second(beliefs), second(99)}) }, ""},
-		"two owners":          {func(h *history) { h.owner("t", "s1"); h.owner("t", "s2") }, "is on s1 and on s2"},
-		"no releases":         {func(h *history) { h.apps = nil }, "meaningless"},
-		"no tasks":            {func(h *history) { clear(h.owners) }, "meaningless"},
-		"nothing compared":    {func(h *history) { h.compared = 0 }, "meaningless"},
-		"no faults":           {func(h *history) { clear(h.faults) }, "meaningless"},
-		"no changes":          {func(h *history) { h.moves = 0 }, "meaningless"},
-		"no upheaval":         {func(h *history) { delete(h.faults, upheavals[0].name) }, "meaningless"},
-		"no traffic":          {func(h *history) { h.ops = nil }, "meaningless"},
+		"no locks": {func(h *history) {
+			h.beliefs = slices.DeleteFunc(h.beliefs, func(b belief) bool { return b.lease == lockPrefix })
+		}, "meaningless"},
+		"two owners":       {func(h *history) { h.owner("t", "s1"); h.owner("t", "s2") }, "is on s1 and on s2"},
+		"no releases":      {func(h *history) { h.apps = nil }, "meaningless"},
+		"no tasks":         {func(h *history) { clear(h.owners) }, "meaningless"},
+		"nothing compared": {func(h *history) { h.compared = 0 }, "meaningless"},
+		"no faults":        {func(h *history) { clear(h.faults) }, "meaningless"},
+		"no changes":       {func(h *history) { h.moves = 0 }, "meaningless"},
+		"no upheaval":      {func(h *history) { delete(h.faults, upheavals[0].name) }, "meaningless"},
+		"no traffic":       {func(h *history) { h.ops = nil }, "meaningless"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := busy()

@@ -82,6 +82,7 @@ func (p *process) lead() error {
 	}
 	node.OnLeadership(p.schedule)
 	node.OnLeadership(p.keepVoters)
+	node.OnLeadership(p.endSessions)
 	done := make(chan struct{})
 	mux := http.NewServeMux()
 	node.Mount(mux)

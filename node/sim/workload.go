@@ -49,6 +49,8 @@ type client struct {
 	seen  map[string]model.KV  // last read or written
 	until map[string]time.Time // end of the leases taken
 	tasks []string             // launched here and not stopped
+
+	session session
 }
 
 func (c *client) run(ctx context.Context) {
@@ -85,10 +87,10 @@ func (c *client) step(ctx context.Context, p *process) {
 	}
 }
 
-// onKeys is what a client does on keys and leases.
+// onKeys is what a client does on keys, locks and leases.
 func (c *client) onKeys(ctx context.Context, p *process) {
 	key := fmt.Sprintf("k%d", c.rand.IntN(keys))
-	switch c.rand.IntN(9) {
+	switch c.rand.IntN(14) {
 	case 0, 1, 2:
 		c.get(ctx, p, key)
 	case 3:
@@ -98,6 +100,8 @@ func (c *client) onKeys(ctx context.Context, p *process) {
 	case 5, 6:
 		row := c.seen[key]
 		c.write(ctx, p, register.Input{Op: "cas", Key: key, Expect: string(row.Value), Value: c.value()}, row.ModifyIndex)
+	case 7, 8, 9, 10, 11:
+		c.lock(ctx, p)
 	default:
 		c.lease(ctx, p)
 	}
