@@ -1,6 +1,6 @@
 // Package sim runs a whole control plane in simulated time: four masters, of which three vote, and
-// three agents with the real raft, command, state, feed, gossip (memberlist), autopilot, scheduler and agent
-// code, under a workload and faults that follow from a seed: masters are also wiped, removed and replaced.
+// three agents with the real raft, command, state, feed, gossip (memberlist), autopilot, scheduler, agent
+// code and the end of sessions, under a workload and faults that follow from a seed: masters are also wiped, removed and replaced.
 // Checkers then judge the history. It is of use to tests only.
 //
 // Real: hashicorp/raft and memberlist unmodified, raft-wal with its segments, the agents' checkpoints
@@ -11,7 +11,7 @@
 // files below raft-wal are cut by raft.TestPowerCutWhileTheLogIsWritten.
 //
 // Leases hold as long as two clocks differ by no more than command.LeaseSkew and holders stop at
-// TakeLease.HeldUntil. Everything else bears any clock.
+// TakeLease.HeldUntil. Everything else bears any clock, locks of sessions too.
 //
 // A seed decides faults and workload, but not how goroutines are scheduled, nor the random numbers of
 // the engines: a failing seed has to be run a few times, as the line that it prints does. State machines

@@ -163,7 +163,7 @@ func (h *history) extent() []extent {
 		{"refused", int(h.refused.Load()), 0},
 		{"known operations on releases", released, 10},
 		{"leases", len(h.beliefs) - locked, 10},
-		{"locks", locked, 5},
+		{"locks", locked, 3},
 		{"tasks", len(h.owners), 20},
 		{"kinds of faults", len(h.faults), 5},
 		{"upheavals of the masters", h.upheavals(), 1},
