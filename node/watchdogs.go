@@ -29,13 +29,21 @@ type watchdogs struct {
 	leads func() bool
 	log   *slog.Logger
 
-	mu     sync.Mutex
-	board  *doctor.Board
+	// Of step alone:
 	sample doctor.Sample
-	parts  []doctor.Part // that do not work
-	deep   time.Time     // last look at everything
-	gaveUp bool          // the reserve file
+	deep   time.Time // last look at everything
+	gaveUp bool      // the reserve file
+
+	mu    sync.Mutex // not held while the machine is read: its disk may hang
+	board *doctor.Board
+	parts []doctor.Part // that do not work
+	node  string        // name, as of the last look
+	begun time.Time     // when the look under way began, zero between looks
 }
+
+// hangAfter is how long a look may take. Statistics of a disk that works take
+// microseconds, under the worst load not seconds.
+const hangAfter = 10 * time.Second
 
 // Reasons why a node should not lead; see raft.Node.Unfit.
 var unfitFor = map[doctor.Code]string{
@@ -60,8 +68,8 @@ func (w *watchdogs) Run(ctx context.Context) error {
 }
 
 func (w *watchdogs) step(now time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.begin(time.Now())
+	defer w.begin(time.Time{})
 	s := &w.sample
 	if step := gossip.Step(s.Now, now); !s.Now.IsZero() && step.Abs() >= time.Second {
 		s.Clock.Step, s.Clock.SteppedAt = step, now
@@ -78,14 +86,28 @@ func (w *watchdogs) step(now time.Time) {
 	if s.Disk.Reserve > 0 {
 		w.gaveUp = false
 	}
-	s.Parts = slices.Clone(w.parts)
-	for _, c := range w.board.Update(now, doctor.Examine(s, w.board.Was)) {
+	w.judge(s)
+	w.unfit(unfitReserve, w.gaveUp)
+}
+
+// begin notes that a look begins; zero: that it is over.
+func (w *watchdogs) begin(at time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.begun = at
+}
+
+// judge puts what was seen on the board and tells what is new.
+func (w *watchdogs) judge(s *doctor.Sample) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.node, s.Parts = s.Node, slices.Clone(w.parts)
+	for _, c := range w.board.Update(s.Now, doctor.Examine(s, w.board.Was)) {
 		w.tell(c)
 	}
 	for code, reason := range unfitFor {
 		w.unfit(reason, w.board.Was(code) == doctor.Error)
 	}
-	w.unfit(unfitReserve, w.gaveUp)
 }
 
 // tell logs a change once. What concerns the cluster is the leader's to log,
@@ -116,10 +138,14 @@ func (w *watchdogs) down(name, why, fix string) {
 	}
 }
 
-// findings are those of this node, and those of the cluster as it sees it.
+// findings are those of this node, and those of the cluster as it sees it. It
+// does not wait for a look that hangs; then that is one of them.
 func (w *watchdogs) findings() (own, shared []doctor.Finding) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if since := time.Since(w.begun); !w.begun.IsZero() && since >= hangAfter {
+		own = append(own, doctor.Hanging(w.node, w.begun, since))
+	}
 	for _, f := range w.board.Open() {
 		if f.Node == "" {
 			shared = append(shared, f)

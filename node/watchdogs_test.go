@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"appliance/discovery/discoverytest"
@@ -90,4 +91,38 @@ func TestHistoryTellsWhichErrorsAreOpen(t *testing.T) {
 	if len(open) != 1 || open[trouble{"mm2", "D010"}] != "the clock is off" {
 		t.Errorf("open: %v", open)
 	}
+}
+
+// A disk that hangs stops the examination, and nothing else: what asks the
+// watchdogs is answered, and told why they know nothing new.
+func TestFindingsDoNotWaitForTheDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWatchdogs(slog.New(slog.DiscardHandler))
+		hangs, works := make(chan struct{}), make(chan struct{})
+		close(works)
+		disk := works
+		w.unfit, w.leads = func(string, bool) {}, func() bool { return false }
+		w.look = func(s *doctor.Sample, _ bool) { s.Node = "ms1"; <-disk }
+		w.step(time.Now())
+		disk = hangs
+		go w.step(time.Now())
+		synctest.Wait()
+		if own, shared := w.findings(); len(own)+len(shared) != 0 {
+			t.Errorf("a look that lasts a moment: %v %v", own, shared)
+		}
+		w.down("DNS", "the port is taken", "free it")
+		time.Sleep(hangAfter)
+		own, _ := w.findings()
+		if len(own) != 1 || own[0].Code != doctor.PartDown || own[0].Severity != doctor.Error || own[0].Node != "ms1" || own[0].Fix == "" {
+			t.Errorf("a look that hangs: %+v", own)
+		}
+		if a := w.alerts(); len(a) != 1 || !a[0].Error {
+			t.Errorf("the others hear %v", a)
+		}
+		close(hangs)
+		synctest.Wait()
+		if own, _ := w.findings(); len(own) != 0 {
+			t.Errorf("when the disk works again: %+v", own)
+		}
+	})
 }

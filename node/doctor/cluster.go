@@ -183,6 +183,14 @@ func checkParts(s *Sample, _ Was) []Finding {
 	return out
 }
 
+// Hanging is the finding that a node cannot even examine itself: reading the
+// machine has not returned. since is when that began, for how long it lasts.
+func Hanging(node string, since time.Time, lasts time.Duration) Finding {
+	return Finding{Code: PartDown, Severity: Error, Node: node, Subject: "doctor", Since: since, What: "the doctor of this node hangs",
+		Why: fmt.Sprintf("it has waited for the machine for %s, most likely for the disk; what else it says of this node is old", Ago(lasts)),
+		Fix: "look at the disk: dmesg; touch a file in the node's data directory"}
+}
+
 func checkNodes(s *Sample, _ Was) []Finding {
 	var out []Finding
 	away := awayMasters(s)
