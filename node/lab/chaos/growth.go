@@ -102,7 +102,7 @@ func (r *run) fill(ctx context.Context) error {
 	for c := range clients {
 		group.Go(func() error {
 			for i := range fillWrites/clients + 1 {
-				path := fmt.Sprintf("/v1/kv/chaos/fill/%d", c)
+				path := fmt.Sprintf("/v1/kv/chaos/fill/%013d", c) // as long as the keys that follow: the audit log keeps them
 				if err := again(ctx, settleTime, func(ctx context.Context) error {
 					_, _, err := r.load.nodes[(c+i)%len(r.load.nodes)].do(ctx, "PUT", path, "x")
 					return err
