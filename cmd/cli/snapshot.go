@@ -177,8 +177,18 @@ func (a *app) snapshotRestoreCmd() *cobra.Command {
 		Long: `Replace the state of the whole cluster by a snapshot of it. All nodes take it at
 the same moment, or none. What was changed since the snapshot is lost: tasks
 that it does not know are stopped, those that are missing are started. Nodes,
-join tokens, the places of volumes, the history and the audit log stay.`,
-		Example: "  appliance snapshot restore cluster.snapshot --accept-risk=replace-state",
+join tokens, the places of volumes, the history and the audit log stay.
+
+If all masters of a cluster are lost, its newest snapshot goes into a new one:
+appliance init on a machine, then restore there with
+--accept-risk=other-cluster, while that is empty. It takes apps, environments,
+keys, API tokens, secrets and the index of images. The new cluster keeps its
+own identity, CA and nodes. Machines of the lost one are not part of it: they
+join again (appliance leave, then appliance join). Sessions and their locks
+end, volumes begin empty, images have to be pushed again, and secrets can be
+opened only with the seal key of that time.`,
+		Example: "  appliance snapshot restore cluster.snapshot --accept-risk=replace-state\n" +
+			"  appliance snapshot restore lost.snapshot --accept-risk=other-cluster",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			file, size, err := openSnapshot(args[0])
 			if err != nil {
@@ -188,7 +198,7 @@ join tokens, the places of volumes, the history and the audit log stay.`,
 			if _, err := archive.Verify(file, size); err != nil {
 				return err
 			}
-			if risk != api.RiskReplaceState {
+			if risk != api.RiskReplaceState && risk != api.RiskOtherCluster {
 				return model.Errorf(model.CodeInvalid, "a restore replaces what the cluster runs and knows").
 					Because("all changes since the snapshot are lost").Try("if that is meant: --accept-risk=%s", api.RiskReplaceState)
 			}
@@ -201,11 +211,31 @@ join tokens, the places of volumes, the history and the audit log stay.`,
 				return err
 			}
 			return a.show(out, func(p *ui.Printer) {
+				if risk == api.RiskOtherCluster {
+					printAdopted(p, out)
+					return
+				}
 				p.Line("the cluster is back at the state of %s (index %d, now %d)", out.Header.Time.Local().Format(time.DateTime), out.Header.Index, out.Index)
 			})
 		}}
-	cmd.Flags().StringVar(&risk, "accept-risk", "", `"replace-state" says that all changes since the snapshot may be lost`)
+	cmd.Flags().StringVar(&risk, "accept-risk", "", `"replace-state" says that all changes since the snapshot may be lost, "other-cluster" that a new cluster takes the state of a lost one`)
 	return cmd
+}
+
+// printAdopted tells what of a lost cluster is not as it was.
+func printAdopted(p *ui.Printer, r api.RestoredSnapshot) {
+	p.Line("this cluster has the state of %s at %s (index %d there, now %d)", ui.Or(r.Header.Name), r.Header.Time.Local().Format(time.DateTime), r.Header.Index, r.Index)
+	p.Line("its machines are not part of this cluster: on each run appliance leave --accept-risk=lose-local-data, then appliance join")
+	if len(r.SealedWith) > 0 {
+		p.Line("secrets sealed with %s cannot be opened: copy %s from a lost master's data directory to pki/keys of each master here, or put them again",
+			strings.Join(r.SealedWith, ", "), "pki/keys/"+strings.Join(r.SealedWith, ".key, pki/keys/")+".key")
+	}
+	if len(r.Volumes) > 0 {
+		p.Line("volumes begin empty, as their data was on the lost masters: %s", strings.Join(r.Volumes, ", "))
+	}
+	if r.Header.Tables[state.Tags.Name] > 0 {
+		p.Line("images have to be pushed again: the snapshot has only their index")
+	}
 }
 
 // upload posts a file and reads the answer into out.

@@ -14,8 +14,11 @@ import (
 	"appliance/raft/command"
 )
 
-// RiskReplaceState is what a restore has to be told that it accepts.
-const RiskReplaceState = "replace-state"
+// What a restore has to be told that it accepts, one of both.
+const (
+	RiskReplaceState = command.RiskReplaceState
+	RiskOtherCluster = command.RiskOtherCluster
+)
 
 // snapshotTimeout bounds a save or a restore; 64 MiB through the log of slow
 // disks take half of it.
@@ -45,7 +48,8 @@ func (s *Server) saveSnapshot(w http.ResponseWriter, r *http.Request) error {
 
 // restoreSnapshot replaces the state by the snapshot file in the body.
 func (s *Server) restoreSnapshot(w http.ResponseWriter, r *http.Request) error {
-	if r.URL.Query().Get("accept-risk") != RiskReplaceState {
+	risk := r.URL.Query().Get("accept-risk")
+	if risk != RiskReplaceState && risk != RiskOtherCluster {
 		return model.Errorf(model.CodeInvalid, "a restore replaces what the cluster runs and knows").
 			Because("all changes since the snapshot are lost").Try("if that is meant: --accept-risk=%s", RiskReplaceState)
 	}
@@ -60,7 +64,7 @@ func (s *Server) restoreSnapshot(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	// Every node checks it again; here the log is not bothered with a bad one.
-	if _, _, err := command.LoadArchive(s.Store.Snapshot(), bytes.NewReader(file), int64(len(file))); err != nil {
+	if _, _, err := command.LoadArchive(s.Store.Snapshot(), bytes.NewReader(file), int64(len(file)), risk == RiskOtherCluster); err != nil {
 		return err
 	}
 	id := strings.ToLower(rand.Text()[:12])
@@ -71,7 +75,7 @@ func (s *Server) restoreSnapshot(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	res, err := command.Do(ctx, s.Proposer, &command.EndRestore{ID: id, Commit: true, At: time.Now().UTC()})
+	res, err := command.Do(ctx, s.Proposer, &command.EndRestore{ID: id, Commit: true, At: time.Now().UTC(), Foreign: risk == RiskOtherCluster})
 	if err != nil {
 		s.dropRestore(ctx, id)
 		return err

@@ -48,6 +48,9 @@ func TestSnapshotIsSavedAndRestored(t *testing.T) {
 	if state.KVs.Get(h.Store.Snapshot(), "late") != nil {
 		t.Error("what came after the snapshot is still there")
 	}
+	if w := h.send("POST", "/snapshot/restore?accept-risk=other-cluster", file); w.Code != 400 {
+		t.Errorf("the cluster's own file as another's: %d %s", w.Code, w.Body)
+	}
 	for _, need := range h.needs {
 		if !need.Operator {
 			t.Errorf("asked for %+v only", need)

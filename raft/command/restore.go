@@ -61,11 +61,17 @@ type EndRestore struct {
 	ID     string    `json:"id"`
 	Commit bool      `json:"commit"`
 	At     time.Time `json:"at"`
+	// Foreign takes the file of another cluster into this one, which is empty;
+	// see adopt.
+	Foreign bool `json:"foreign,omitempty" level:"2"`
 }
 
 // Restored is the result of EndRestore.
 type Restored struct {
 	Header archive.Header `json:"header"` // of the file
+	// Of another cluster's file: what cannot be as it was.
+	SealedWith []string `json:"sealedWith,omitempty"` // keys of secrets that this cluster does not have
+	Volumes    []string `json:"volumes,omitempty"`    // whose data was on the other cluster's machines
 }
 
 // kept are the tables that a restore leaves as they are.
@@ -83,11 +89,18 @@ func (c *EndRestore) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 		}
 		return nil, nil
 	}
-	head, then, err := LoadArchive(&tx.Snapshot, bytes.NewReader(file), int64(len(file)))
+	head, then, err := LoadArchive(&tx.Snapshot, bytes.NewReader(file), int64(len(file)), c.Foreign)
 	if err != nil {
 		return nil, err
 	}
 	snap := then.Snapshot()
+	if c.Foreign {
+		out := adopt(tx, index, snap, c.At)
+		clearStaged(tx, index)
+		record(tx, index, c.At, "cluster", head.Name, fmt.Sprintf("the empty state was filled from the snapshot of another cluster (%s, %s)", head.Cluster, head.Time.UTC().Format(time.RFC3339)), nil)
+		out.Header = head
+		return out, nil
+	}
 	tx.Replace(index, snap, kept...)
 	restoreCluster(tx, index, snap)
 	restoreTasks(tx, index, snap)
@@ -102,8 +115,9 @@ func (c *EndRestore) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 	return Restored{Header: head}, nil
 }
 
-// LoadArchive reads a snapshot file that may replace the state that s is of.
-func LoadArchive(s *state.Snapshot, file io.ReaderAt, size int64) (archive.Header, *state.Store, *model.Error) {
+// LoadArchive reads a snapshot file that may replace the state that s is of. A
+// foreign one is of another cluster.
+func LoadArchive(s *state.Snapshot, file io.ReaderAt, size int64, foreign bool) (archive.Header, *state.Store, *model.Error) {
 	head, store, err := archive.Load(file, size)
 	if err != nil {
 		why, ok := err.(*model.Error)
@@ -116,9 +130,14 @@ func LoadArchive(s *state.Snapshot, file io.ReaderAt, size int64) (archive.Heade
 		return head, nil, model.Errorf(model.CodeConflict, "the snapshot is of a newer protocol level than the cluster").
 			Because("it has level %d, the cluster %d", want, have).Try("upgrade all nodes first (appliance upgrade); nothing was changed")
 	}
-	if state.Clusters.Get(s, head.Cluster) == nil {
-		return head, nil, model.Errorf(model.CodeConflict, "the snapshot is of another cluster").
-			Because("it is of %s (%s)", head.Name, head.Cluster).Try("restore it where it was made; nothing was changed")
+	switch own := state.Clusters.Get(s, head.Cluster) != nil; {
+	case own && foreign:
+		return head, nil, model.Errorf(model.CodeInvalid, "the snapshot is of this cluster").Try("restore it with --accept-risk=%s; nothing was changed", RiskReplaceState)
+	case !own && !foreign:
+		return head, nil, model.Errorf(model.CodeConflict, "the snapshot is of another cluster").Because("it is of %s (%s)", head.Name, head.Cluster).
+			Try("restore it where it was made; if all masters of that cluster are lost, into a new one with --accept-risk=%s; nothing was changed", RiskOtherCluster)
+	case foreign:
+		return head, store, empty(s)
 	}
 	return head, store, nil
 }
