@@ -2,7 +2,9 @@ package node
 
 import (
 	"context"
+	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"slices"
@@ -103,10 +105,19 @@ func (p *passer) send(ctx context.Context, r *http.Request, body io.Reader) (*ht
 			return nil, model.Errorf(model.CodeUnavailable, "it is not known whether the change was made").
 				Because("the master at %s was asked and did not answer: %v", addr, err).Try("look at the present state before trying again")
 		}
-		why = err.Error()
+		why = "the master at " + addr + " does not answer: " + dialed(err)
 	}
 	return nil, model.Errorf(model.CodeUnavailable, "no master can be reached").Because("%s; nothing was changed", why).
 		Try("see which run: appliance status")
+}
+
+// dialed is why a connection was not made, without the path to it.
+func dialed(err error) string {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err.Error()
+	}
+	return err.Error()
 }
 
 // mastersByRank are the masters' wire addresses, the leader first and those

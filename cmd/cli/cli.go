@@ -217,11 +217,11 @@ func (a *app) client() (*Client, error) {
 
 // sayStale tells of an answer that nobody confirms, beside it.
 func (a *app) sayStale(asOf string) {
-	since := "from before that node started"
+	since := "before it started"
 	if at, err := time.Parse(time.RFC3339, asOf); err == nil {
-		since = fmt.Sprintf("of %s ago (%s)", ui.Since(at), at.Local().Format(time.DateTime))
+		since = fmt.Sprintf("%s ago (%s)", ui.Since(at), at.Local().Format(time.DateTime))
 	}
-	fmt.Fprintf(a.errOut, "note: no master leads that could confirm this; it is what the node knows, %s\n", since)
+	fmt.Fprintf(a.errOut, "note: no master leads that could confirm this; it is what the node knew %s\n", since)
 }
 
 // show prints v as JSON, or by fn for people.

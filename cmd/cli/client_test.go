@@ -15,9 +15,9 @@ import (
 func TestStaleAnswersAreTold(t *testing.T) {
 	for _, c := range []struct{ name, header, want string }{
 		{"current", "", ""},
-		{"an hour old", time.Now().Add(-time.Hour).Format(time.RFC3339), "of 1h"},
-		{"unknown", api.StaleUnknown, "from before that node started"},
-		{"of a newer version", "since Tuesday", "from before that node started"},
+		{"an hour old", time.Now().Add(-time.Hour).Format(time.RFC3339), "knew 1h"},
+		{"unknown", api.StaleUnknown, "knew before it started"},
+		{"of a newer version", "since Tuesday", "knew before it started"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -315,6 +316,47 @@ func TestRotationEndsTheOtherJoinTokensOfTheRole(t *testing.T) {
 				t.Errorf("the token of another role: %+v", m)
 			}
 		})
+	}
+}
+
+// between makes a change just before the first that is proposed.
+type between struct {
+	*house
+	c    command.Command
+	seen []command.Command
+}
+
+func (b *between) Propose(ctx context.Context, c command.Command) (command.Result, error) {
+	if len(b.seen) == 0 {
+		b.Must(b.c)
+	}
+	b.seen = append(b.seen, c)
+	return b.Cluster.Propose(ctx, c)
+}
+
+// A rotation is one change, so that no token is left which was made meanwhile,
+// and none of its tokens is gone without the new one.
+func TestRotationEndsTokensMadeMeanwhile(t *testing.T) {
+	h := newHouse(t)
+	for i := range 600 {
+		h.Must(&command.PutJoinToken{Token: model.JoinToken{ID: fmt.Sprint("old", i), Role: model.RoleAgent}})
+	}
+	b := &between{house: h, c: &command.PutJoinToken{Token: model.JoinToken{ID: "meanwhile", Role: model.RoleAgent}}}
+	h.server.Proposer = b
+	var now api.RotatedToken
+	if resp := h.call(t, "POST", "/tokens/join/rotate", `{"role": "agent"}`, &now); resp.StatusCode != 200 || len(b.seen) != 1 {
+		t.Fatalf("%s, %d changes", resp.Status, len(b.seen))
+	}
+	if len(now.Revoked) != 601 || !slices.Contains(now.Revoked, "meanwhile") {
+		t.Errorf("%d are revoked", len(now.Revoked))
+	}
+	for tok := range state.JoinTokens.All(h.Store.Snapshot()) {
+		if tok.ID != now.ID {
+			t.Errorf("%s is still good", tok.ID)
+		}
+	}
+	if level := command.Level(b.seen[0]); level != 2 {
+		t.Errorf("it is proposed to clusters of level %d", level)
 	}
 }
 

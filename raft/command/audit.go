@@ -160,6 +160,9 @@ func subject(c Command) string {
 	case *DeleteAPIToken:
 		return c.ID
 	case *PutJoinToken:
+		if !c.EndOthers.IsZero() {
+			return c.Token.ID + " " + string(c.Token.Role) + " ends the others"
+		}
 		return c.Token.ID + " " + string(c.Token.Role)
 	case *DeleteJoinToken:
 		return c.ID
