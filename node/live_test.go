@@ -19,6 +19,7 @@ import (
 
 	"appliance/node/api"
 	"appliance/node/model"
+	"appliance/node/needs"
 	"appliance/node/wire"
 )
 
@@ -44,6 +45,7 @@ func liveConfig(t *testing.T, name string, role model.Role) Config {
 	c := machine(t)
 	pid := os.Getpid()
 	host := netip.AddrFrom4([4]byte{127, byte(128 + lives.Add(1)%120), byte(pid >> 8), byte(pid)})
+	c.Data = filepath.Join(needs.Disk(t, "1g"), "data") // a busy machine's disk would be a fault of its own
 	c.Name, c.Role, c.Advertise, c.VIP, c.Ingress = name, role, host.String(), "", false
 	return c
 }
@@ -138,7 +140,7 @@ func (l *live) stop() {
 
 // call makes one request over the API socket.
 func (l *live) call(method, path, body string) (*http.Response, string, error) {
-	ctx, cancel := context.WithTimeout(l.t.Context(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(l.t.Context(), 20*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, "http://node"+path, bytes.NewReader([]byte(body)))
 	if err != nil {
