@@ -267,28 +267,21 @@ func (c *Control) keepsQuorum(ctx context.Context, plan map[string]fault.Fault) 
 	for _, cut := range st.Cuts {
 		v.cut[[2]string{cut.From, cut.To}] = true
 	}
-	before := v.agree()
-	for m, f := range plan {
-		if f.Kind == PowerOff {
-			v.down[m] = true
-		}
-		v.suffer(m, f, owner)
-	}
-	if v.quorum() || v.agree() == before && before > len(v.masters)/2 {
-		return nil
-	}
-	return model.Errorf(model.CodeConflict, "with this fault %d of %d masters could still agree: no majority", v.agree(), len(v.masters)).
-		Because("%d can now; the cluster would take no changes until the fault is over", before).
-		Try("choose another target, or accept it: --accept-risk=%s", RiskQuorum)
+	return v.allow(plan, owner)
 }
 
 // canSpare refuses if without the machines no majority of the masters works.
 func (c *Control) canSpare(ctx context.Context, machines []string) error {
+	return c.keepsQuorum(ctx, gone(machines))
+}
+
+// gone is a plan that takes machines away.
+func gone(machines []string) map[string]fault.Fault {
 	plan := map[string]fault.Fault{}
 	for _, m := range machines {
 		plan[m] = fault.Fault{Kind: PowerOff}
 	}
-	return c.keepsQuorum(ctx, plan)
+	return plan
 }
 
 // make carries the plan out, on all machines at once.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"appliance/node/lab/fault"
+	"appliance/node/model"
 )
 
 // view is what is known of the masters' ability to agree.
@@ -60,6 +61,24 @@ func (v *view) agree() int {
 	}
 	grow(nil, v.masters)
 	return best
+}
+
+// allow refuses a plan after which no majority of the masters can agree,
+// unless it takes nothing away. The view suffers it.
+func (v *view) allow(plan map[string]fault.Fault, owner func(mac string) string) error {
+	before := v.agree()
+	for m, f := range plan {
+		if f.Kind == PowerOff {
+			v.down[m] = true
+		}
+		v.suffer(m, f, owner)
+	}
+	if v.quorum() || v.agree() == before && before > len(v.masters)/2 {
+		return nil
+	}
+	return model.Errorf(model.CodeConflict, "with this fault %d of %d masters could still agree: no majority", v.agree(), len(v.masters)).
+		Because("%d can now; the cluster would take no changes until the fault is over", before).
+		Try("choose another target, or accept it: --accept-risk=%s", RiskQuorum)
 }
 
 // quorum says whether a majority of the masters can agree.

@@ -49,3 +49,28 @@ func TestQuorum(t *testing.T) {
 		})
 	}
 }
+
+func TestRestartsAndWipesNeedTheQuorum(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		down []string
+		gone []string // by the plan
+		ok   bool
+	}{
+		{"one of three", nil, []string{"mm1"}, true},
+		{"two of three", nil, []string{"mm1", "mm2"}, false},
+		{"a second one", []string{"mm3"}, []string{"mm1"}, false},
+		{"one that is down", []string{"mm3"}, []string{"mm3"}, true},
+		{"an agent", []string{"mm3"}, []string{"ms1"}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			v := newView([]string{"mm1", "mm2", "mm3"})
+			for _, m := range tt.down {
+				v.down[m] = true
+			}
+			if err := v.allow(gone(tt.gone), nil); (err == nil) != tt.ok {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
