@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -31,7 +30,7 @@ func (s *Story) api(machine string) *apiClient {
 	if c := s.apis[machine]; c != nil {
 		return c
 	}
-	sock := filepath.Join(s.o.Dir, machine, "run", "api.sock")
+	sock := s.socket(machine)
 	c := &apiClient{machine, &http.Client{Transport: &http.Transport{
 		MaxIdleConnsPerHost: 64, // the bench writes from that many
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -116,7 +115,7 @@ func (s *Story) last(ctx context.Context, env string) (*model.Deployment, error)
 // master is a master whose API answers now.
 func (s *Story) master(except ...string) string {
 	for _, m := range s.cluster.Masters() {
-		if !slices.Contains(except, m.Name) && answers(filepath.Join(s.o.Dir, m.Name, "run", "api.sock")) {
+		if !slices.Contains(except, m.Name) && answers(s.socket(m.Name)) {
 			return m.Name
 		}
 	}

@@ -110,7 +110,7 @@ func (s *Story) refused(t *testing.T, code int, want []string, run func(context.
 // fingerprint is everything that bad input must not change.
 func (s *Story) fingerprint(t *testing.T) string {
 	t.Helper()
-	st, err := s.status(t.Context(), s.master())
+	st, err := s.status(t.Context(), s.anyone())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func (s *Story) fingerprint(t *testing.T) string {
 	for _, v := range st.Volumes {
 		f = append(f, "volume "+v.Name)
 	}
-	tasks, err := s.tasks(t.Context(), s.master(), envTest)
+	tasks, err := s.tasks(t.Context(), s.anyone(), envTest)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -80,11 +80,22 @@ func (s *Story) anyAPI() string {
 	if s.o.Dir == lab.DefaultDir {
 		return ""
 	}
+	if m := s.anyone(); m != "" {
+		return "unix://" + s.socket(m)
+	}
+	return ""
+}
+
+// anyone is the first machine whose API answers now, masters first.
+func (s *Story) anyone() string {
 	for _, m := range s.cluster.Machines {
-		sock := filepath.Join(s.o.Dir, m.Name, "run", "api.sock")
-		if answers(sock) {
-			return "unix://" + sock
+		if answers(s.socket(m.Name)) {
+			return m.Name
 		}
 	}
 	return ""
+}
+
+func (s *Story) socket(machine string) string {
+	return filepath.Join(s.o.Dir, machine, "run", "api.sock")
 }

@@ -19,7 +19,7 @@ import (
 )
 
 // TestEndToEnd tells the demo's story with the demo's code, in a lab of its
-// own, and adds what a demo does not show: bad input, a lost majority, and
+// own, and adds what a demo does not show: bad input, lost masters, and
 // processes killed at any moment while writes are acknowledged.
 func TestEndToEnd(t *testing.T) {
 	needs.Root(t)
@@ -48,7 +48,8 @@ func TestEndToEnd(t *testing.T) {
 	}
 	step("pages", s.PagesAnswer)
 	t.Run("agent process", func(t *testing.T) { testAgentProcess(t, s) })
-	t.Run("lost majority", func(t *testing.T) { testLostMajority(t, s) })
+	t.Run("lost majority", func(t *testing.T) { testLostMasters(t, s, 2, "1 of 3 masters answer") })
+	t.Run("no master", func(t *testing.T) { testLostMasters(t, s, 3, "0 of 3 masters answer") })
 	t.Run("acknowledged writes", func(t *testing.T) { testAcknowledgedWrites(t, s) })
 	step("session is still there", func(ctx context.Context) error {
 		p, err := s.user.get(ctx, "/")
