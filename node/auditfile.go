@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"appliance/node/model"
+	"appliance/raft/durable"
 	"appliance/raft/state"
 )
 
@@ -31,6 +31,7 @@ const (
 // than the state does. Files are named after their first record's number.
 type auditFile struct {
 	dir   string
+	aside string // directory for damaged files
 	store *state.Store
 	each  uint64 // records in a file
 	log   *slog.Logger
@@ -65,7 +66,9 @@ func (a *auditFile) Run(ctx context.Context) error {
 }
 
 // open finds where an earlier process stopped, and cuts off a line that a
-// crash has left unfinished.
+// crash has left unfinished. A newest file that is damaged goes aside: what the
+// state still has of it is written again. Older ones are checked by whoever
+// reads them (appliance audit verify).
 func (a *auditFile) open() error {
 	if err := os.MkdirAll(a.dir, 0o700); err != nil {
 		return err
@@ -75,30 +78,45 @@ func (a *auditFile) open() error {
 	if err != nil || len(files) == 0 {
 		return err
 	}
-	file, err := os.OpenFile(files[len(files)-1], os.O_RDWR, 0)
-	if err != nil {
+	path := files[len(files)-1]
+	if _, err := fmt.Sscanf(filepath.Base(path), "%d.jsonl", &a.next); err != nil {
 		return err
 	}
-	defer file.Close()
-	raw, err := io.ReadAll(file)
+	raw, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
 	whole := bytes.LastIndexByte(raw, '\n') + 1
-	if err := file.Truncate(int64(whole)); err != nil {
-		return err
+	last, err := lastRecord(raw[:whole])
+	if err != nil {
+		kept, asideErr := durable.Aside(path, a.aside, time.Now())
+		a.log.Error("a file of the audit log is damaged", "file", path, "err", err, "kept", kept)
+		return asideErr
 	}
-	if whole == 0 { // crashed before the first line: the name tells
-		_, err = fmt.Sscanf(filepath.Base(file.Name()), "%d.jsonl", &a.next)
-		return err
+	if last > 0 { // 0: crashed before the first line
+		a.next = last + 1
 	}
+	if whole == len(raw) {
+		return nil
+	}
+	return os.Truncate(path, int64(whole))
+}
+
+// lastRecord is the number of the last record in lines, 0 if there is none.
+// Some may be missing in between, see gap.
+func lastRecord(lines []byte) (uint64, error) {
 	var last model.AuditRecord
-	line := raw[bytes.LastIndexByte(raw[:whole-1], '\n')+1 : whole]
-	if err := json.Unmarshal(line, &last); err != nil {
-		return fmt.Errorf("last line of %s: %w", file.Name(), err)
+	for line := range bytes.Lines(lines) {
+		var r model.AuditRecord
+		if err := json.Unmarshal(line, &r); err != nil {
+			return 0, fmt.Errorf("after record %d: %w", last.Seq, err)
+		}
+		if r.Seq <= last.Seq || !bytes.Equal(r.Hash, r.Sum()) || r.Seq == last.Seq+1 && last.Seq > 0 && !bytes.Equal(r.Prev, last.Hash) {
+			return 0, fmt.Errorf("what comes after record %d is not as it was written", last.Seq)
+		}
+		last = r
 	}
-	a.next = last.Seq + 1
-	return nil
+	return last.Seq, nil
 }
 
 func (a *auditFile) files() ([]string, error) {

@@ -68,7 +68,7 @@ func (c Config) otherMasters(from []string) []string {
 
 // aloneFix is what is left when no master has an intact log.
 func aloneFix(data string) string {
-	return "if no other master is left, make a new cluster with appliance init on another machine and give it the newest file of " +
+	return "if no master with an intact log is left, make a new cluster with appliance init on another machine and give it the newest file of " +
 		filepath.Join(data, snapshotDir) + " there: appliance snapshot restore FILE --accept-risk=other-cluster"
 }
 
@@ -123,7 +123,7 @@ func takers(c Config, all []sight) error {
 	}
 	if len(all) == 0 {
 		return refused("no other master answers", "without its log this one would wait for them, and the cluster with it",
-			"start the others first; if they are lost for ever and the log here is intact: appliance recover; if it is damaged: "+aloneFix(c.Data))
+			"start the others first; if they are lost for ever and the log here is intact: appliance recover; "+aloneFix(c.Data))
 	}
 	best := slices.MaxFunc(all, func(a, b sight) int {
 		return cmp.Or(cmp.Compare(a.Generation.Number, b.Generation.Number), cmp.Compare(a.Position.LastTerm, b.Position.LastTerm), cmp.Compare(a.Position.Last, b.Position.Last))

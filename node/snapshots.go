@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"appliance/raft/archive"
+	"appliance/raft/durable"
 	"appliance/raft/state"
 )
 
@@ -35,6 +36,8 @@ const (
 // in the form of `appliance snapshot save`.
 type snapshots struct {
 	dir     string
+	aside   string // directory for damaged ones
+	checked bool   // those of earlier processes are intact
 	store   *state.Store
 	term    func() uint64
 	fresh   func() bool // what this node knows is not old
@@ -70,6 +73,10 @@ func (s *snapshots) step(now time.Time) (string, error) {
 		return "", err
 	}
 	files, err := s.list()
+	if err == nil && !s.checked {
+		files, err = s.check(files)
+		s.checked = err == nil
+	}
 	if err != nil {
 		return "", err
 	}
@@ -117,6 +124,35 @@ func (s *snapshots) list() ([]string, error) {
 	return files, err
 }
 
+// check moves damaged snapshots aside, so that good ones take their place, and
+// returns the others.
+func (s *snapshots) check(files []string) (good []string, err error) {
+	for _, path := range files {
+		bad := verifySnapshot(path)
+		if bad == nil {
+			good = append(good, path)
+			continue
+		}
+		kept, asideErr := durable.Aside(path, s.aside, time.Now())
+		s.log.Error("a saved snapshot is damaged", "file", path, "err", bad, "kept", kept)
+		err = errors.Join(err, asideErr)
+	}
+	return good, err
+}
+
+func verifySnapshot(path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err == nil {
+		_, err = archive.Verify(file, info.Size())
+	}
+	return err
+}
+
 // parseSnapshotName reads time and index from a file's name, zero if it is not
 // of our making.
 func parseSnapshotName(path string) (time.Time, uint64) {
@@ -160,9 +196,9 @@ func (n *Node) openArchives(context.Context) error {
 	if n.voter == nil {
 		return nil
 	}
-	saved := &snapshots{dir: n.cfg.dir(snapshotDir), store: n.store, term: n.term, fresh: n.core.fresh, version: n.version, log: n.log}
+	saved := &snapshots{dir: n.cfg.dir(snapshotDir), aside: n.cfg.dir(damagedDir), store: n.store, term: n.term, fresh: n.core.fresh, version: n.version, log: n.log}
 	n.part("snapshots", saved.Run)
-	audit := &auditFile{dir: n.cfg.dir("audit"), store: n.store, each: auditPerFile, log: n.log}
+	audit := &auditFile{dir: n.cfg.dir("audit"), aside: n.cfg.dir(damagedDir), store: n.store, each: auditPerFile, log: n.log}
 	n.part("audit log", audit.Run)
 	return nil
 }

@@ -135,7 +135,7 @@ func (a *app) snapshotInspectCmd() *cobra.Command {
 			defer file.Close()
 			h, store, err := archive.Load(file, size)
 			if err != nil {
-				return err
+				return inFile(args[0], err)
 			}
 			return a.show(h, func(p *ui.Printer) {
 				p.Row("cluster", fmt.Sprintf("%s (%s)", ui.Or(h.Name), h.Cluster))
@@ -156,6 +156,17 @@ func (a *app) snapshotInspectCmd() *cobra.Command {
 				}
 			})
 		}}
+}
+
+// inFile is err with the name of the file that it is about.
+func inFile(path string, err error) error {
+	var e *model.Error
+	if !errors.As(err, &e) {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	named := *e
+	named.What = e.What + ": " + path
+	return &named
 }
 
 func openSnapshot(path string) (*os.File, int64, error) {
@@ -196,7 +207,7 @@ opened only with the seal key of that time.`,
 			}
 			defer file.Close()
 			if _, err := archive.Verify(file, size); err != nil {
-				return err
+				return inFile(args[0], err)
 			}
 			if risk != api.RiskReplaceState && risk != api.RiskOtherCluster {
 				return model.Errorf(model.CodeInvalid, "a restore replaces what the cluster runs and knows").

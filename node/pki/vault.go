@@ -127,16 +127,19 @@ func (d Dir) firstCA() (*CA, error) {
 	return nil, err
 }
 
-// KeyIDs lists the private keys that the directory holds, sorted.
+// KeyIDs lists the private keys that the directory holds, sorted. One whose file is lost counts as long as
+// its copy is there: Key makes it again.
 func (d Dir) KeyIDs() ([]string, error) {
-	entries, err := os.ReadDir(filepath.Join(string(d), dirKeys))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
 	var ids []string
-	for _, e := range entries {
-		if id, ok := strings.CutSuffix(e.Name(), keyExt); ok {
-			ids = append(ids, id)
+	for _, dir := range []string{dirKeys, filepath.Join(dirKeys, dirCopies)} {
+		entries, err := os.ReadDir(filepath.Join(string(d), dir))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		for _, e := range entries {
+			if id, ok := strings.CutSuffix(e.Name(), keyExt); ok && !slices.Contains(ids, id) {
+				ids = append(ids, id)
+			}
 		}
 	}
 	if first, err := d.firstCA(); err == nil && !slices.Contains(ids, first.Digest().String()) {
