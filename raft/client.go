@@ -20,6 +20,8 @@ type rpcClient struct {
 	ctx    context.Context // ends at close
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
+	// pending are proposals on their way, to all masters.
+	pending *pending
 
 	mu     sync.Mutex
 	queues map[string]*gather[*sendItem] // by address
@@ -44,7 +46,7 @@ type sendResult struct {
 }
 
 func newRPCClient(c *http.Client) *rpcClient {
-	r := &rpcClient{http: c, queues: map[string]*gather[*sendItem]{}}
+	r := &rpcClient{http: c, pending: newPending(), queues: map[string]*gather[*sendItem]{}}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
 }
@@ -58,13 +60,20 @@ func (c *rpcClient) close() {
 
 // propose sends one proposal to addr.
 func (c *rpcClient) propose(ctx context.Context, addr string, env envelope, codec ResultCodec) (Outcome, error) {
-	it := &sendItem{env, make(chan sendResult, 1)}
-	c.queue(addr).add(it)
+	if err := c.pending.enter(ctx, env); err != nil {
+		return Outcome{}, errRetry{cause: err}
+	}
+	it, q := &sendItem{env, make(chan sendResult, 1)}, c.queue(addr)
+	q.add(it)
 	var res sendResult
 	select {
 	case res = <-it.done:
 	case <-ctx.Done():
-		return Outcome{}, errRetry{cause: ctx.Err(), unsure: true}
+		dropped := q.drop(it)
+		if dropped {
+			c.pending.leave(env)
+		}
+		return Outcome{}, errRetry{cause: ctx.Err(), unsure: !dropped}
 	}
 	if res.err != nil {
 		return Outcome{}, res.err
@@ -123,6 +132,7 @@ func (c *rpcClient) post(addr string, batch []*sendItem) {
 		} else {
 			it.done <- sendResult{reply: replies[i]}
 		}
+		c.pending.leave(it.env)
 	}
 }
 
@@ -185,10 +195,6 @@ func (c *rpcClient) status(ctx context.Context, addr string) (statusReply, error
 	var r statusReply
 	err := c.json(ctx, statusWait, "GET", addr, pathStatus, nil, &r)
 	return r, err
-}
-
-func (c *rpcClient) member(ctx context.Context, addr string, m memberChange) error {
-	return c.change(ctx, addr, m, &struct{}{})
 }
 
 func (c *rpcClient) change(ctx context.Context, addr string, m memberChange, out any) error {

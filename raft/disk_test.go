@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -63,11 +65,13 @@ func TestFullDiskIsAClearErrorAndHeals(t *testing.T) {
 // The leader's disk hangs: it must not lead on, since its heartbeats do not need the disk.
 func TestHungDiskEndsTheLeader(t *testing.T) {
 	t.Parallel()
-	free := make(chan struct{})
 	c := rafttest.New(t, 3).Up()
+	hang := make(chan struct{})
+	free := sync.OnceFunc(func() { close(hang) })
+	t.Cleanup(free) // or the node would never stop
 	rafttest.Put(t, c.Members[0].Node, "before")
 	lead, other := c.Leader(), c.Follower()
-	raft.Stall(lead.Dir, func() { <-free })
+	raft.Stall(lead.Dir, func() { <-hang })
 	t.Cleanup(func() { raft.Stall(lead.Dir, nil) })
 	done := make(chan error, 1)
 	go func() {
@@ -87,7 +91,7 @@ func TestHungDiskEndsTheLeader(t *testing.T) {
 	if !errors.Is(err, raft.ErrDisk) || !strings.Contains(err.Error(), "hanging") {
 		t.Errorf("run ended with %v", err)
 	}
-	close(free)
+	free()
 	lead.Stop(false)
 	if err := <-done; err != nil {
 		t.Error(err)
@@ -96,6 +100,46 @@ func TestHungDiskEndsTheLeader(t *testing.T) {
 	if got := other.SM.Text(); len(got) != 3 {
 		t.Errorf("lines %v", got)
 	}
+}
+
+// Proposals wait for a slow disk, and who made them goes: what raft has not seen is taken back.
+func TestAbandonedProposalsAreDropped(t *testing.T) {
+	t.Parallel()
+	c := rafttest.New(t, 1).Up()
+	m := c.Members[0]
+	rafttest.Put(t, m.Node, "before")
+	hang := make(chan struct{})
+	free := sync.OnceFunc(func() { close(hang) })
+	t.Cleanup(free) // or the node would never stop
+	raft.Stall(m.Dir, func() { <-hang })
+	t.Cleanup(func() { raft.Stall(m.Dir, nil) })
+	var early sync.WaitGroup
+	for i := range 32 { // as many rounds as may be open
+		early.Go(func() { rafttest.Put(t, m.Node, fmt.Sprint("early ", i)) })
+		time.Sleep(25 * time.Millisecond)
+	}
+	waiting := m.Node.Stats().Pending
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	var late sync.WaitGroup
+	for range 100 {
+		late.Go(func() {
+			if _, _, err := m.Node.Propose(ctx, []byte("late")); !errors.Is(err, raft.ErrNoLeader) {
+				t.Errorf("nothing was changed, but: %v", err)
+			}
+		})
+	}
+	late.Wait()
+	if got := m.Node.Stats().Pending; got != waiting {
+		t.Errorf("%d are pending, %d before", got, waiting)
+	}
+	free()
+	early.Wait()
+	rafttest.Put(t, m.Node, "after")
+	if got := m.SM.Text(); len(got) != 34 || slices.Contains(got, "late") {
+		t.Errorf("%d lines %q", len(got), got)
+	}
+	rafttest.Eventually(t, "end of all proposals", func() bool { return m.Node.Stats().Pending == 0 })
 }
 
 func fill(path string) error {

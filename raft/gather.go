@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -9,7 +10,7 @@ import (
 // and an answer to each master, and a view of the state. The first begins a round at once; those that come
 // while it is open wait for its end, but no longer than hold, and make the next. So nothing waits while there
 // is little to do, and rounds grow by themselves when there is much. Safe for concurrent use.
-type gather[T any] struct {
+type gather[T comparable] struct {
 	hold   time.Duration
 	most   int             // things in a round
 	rounds int             // open at a time
@@ -28,6 +29,18 @@ func (g *gather[T]) add(x T) {
 	defer g.mu.Unlock()
 	g.waiting = append(g.waiting, x)
 	g.next()
+}
+
+// drop takes out what is still waiting. If it reports false, x is in a round.
+func (g *gather[T]) drop(x T) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	i := slices.Index(g.waiting, x)
+	if i < 0 {
+		return false
+	}
+	g.waiting = slices.Delete(g.waiting, i, i+1)
+	return true
 }
 
 // next begins a round if something waits and it is time to. It is called under the lock.
@@ -77,10 +90,12 @@ func (g *gather[T]) take() []T {
 		size += g.size(g.waiting[n])
 		n++
 	}
-	round := g.waiting[:n:n]
-	g.waiting = g.waiting[n:]
-	if len(g.waiting) == 0 {
+	if n == len(g.waiting) {
+		round := g.waiting
 		g.waiting = nil // its memory is the round's
+		return round
 	}
+	round := slices.Clone(g.waiting[:n])
+	g.waiting = slices.Delete(g.waiting, 0, n) // what was taken is kept by its round alone
 	return round
 }

@@ -65,3 +65,24 @@ func TestGather(t *testing.T) {
 		})
 	}
 }
+
+func TestGatherDropsWhatIsWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRounds(5 * time.Millisecond)
+		for x := range 5 {
+			r.add(x)
+		}
+		if r.drop(0) || !r.drop(2) || r.drop(2) || !r.drop(4) {
+			t.Error("dropped what is in a round, or not what waits")
+		}
+		r.check(t, [][]int{{0}, {1, 3}}, 0, 5*time.Millisecond)
+		r.add(6)
+		r.add(7)
+		r.drop(7) // the last that waited
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if len(r.of) != 3 || r.open != 0 {
+			t.Errorf("rounds %v, %d open", r.of, r.open)
+		}
+	})
+}

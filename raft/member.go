@@ -18,8 +18,7 @@ type Server struct {
 
 const (
 	memberTimeout = 10 * time.Second
-	// catchUpSlack is how many entries a new member may lack when it becomes a voter; they arrive in
-	// one append.
+	// catchUpSlack is how many entries a member may lack that counts as caught up; they arrive in one append.
 	catchUpSlack = maxAppend
 )
 
@@ -36,31 +35,15 @@ func (n *Node) Servers() ([]Server, error) {
 	return out, nil
 }
 
-// EnsureVoter makes the node at addr a voter, whoever leads. A new one first follows without a vote until
-// it has caught up, so that it never counts for a majority it can not support; it must be running. A
-// known id with a new address is updated; another id at the same address is removed, since that machine
-// was rebuilt. It is idempotent.
-func (n *Node) EnsureVoter(ctx context.Context, id, addr string) error {
-	return n.change(ctx, memberChange{Op: "ensure", ID: id, Addr: addr})
-}
-
-// RemoveServer takes a node out of the log, whoever leads. Removing an unknown id is no error.
-func (n *Node) RemoveServer(ctx context.Context, id string) error {
-	return n.change(ctx, memberChange{Op: "remove", ID: id})
-}
-
-// memberChange travels to the leader.
+// memberChange is what a master asks of the leader: only to be readmitted. All else is the leader's own business
+// (package autopilot).
 type memberChange struct {
 	Op   string `json:"op"`
 	ID   string `json:"id"`
 	Addr string `json:"addr,omitempty"`
 }
 
-func (n *Node) change(ctx context.Context, c memberChange) error {
-	ctx, cancel := limit(ctx)
-	defer cancel()
-	return retryChange(ctx, func() error { return n.changeOnce(ctx, c, true) })
-}
+const opReadmit = "readmit"
 
 // retryChange repeats a change, which is idempotent, until ctx ends.
 func retryChange(ctx context.Context, once func() error) error {
@@ -77,97 +60,17 @@ func retryChange(ctx context.Context, once func() error) error {
 	}
 }
 
-func (n *Node) changeOnce(ctx context.Context, c memberChange, forward bool) error {
-	if n.IsLeader() {
-		return n.changeHere(ctx, c)
-	}
-	id, addr := n.Leader()
-	if !forward || addr == "" || id == n.conf.ID {
-		return errRetry{cause: ErrNoLeader}
-	}
-	return n.rpc.member(ctx, addr, c)
-}
-
+// changeHere does what another master asks, if this one leads.
 func (n *Node) changeHere(ctx context.Context, c memberChange) error {
 	switch {
-	case c.ID == "" || c.Op != "remove" && c.Addr == "":
-		return fmt.Errorf("change the masters: id or address is empty")
-	case c.Op == "ensure":
-		return n.ensureHere(ctx, c.ID, c.Addr)
-	case c.Op == "readmit":
-		return n.readmitHere(ctx, c.ID, c.Addr)
-	case c.Op == "remove":
-		return n.removeHere(ctx, c.ID)
+	case !n.IsLeader():
+		return errRetry{cause: ErrNoLeader}
+	case c.ID == "" || c.Addr == "":
+		return errors.New("change the masters: id or address is empty")
+	case c.Op != opReadmit:
+		return fmt.Errorf("change the masters: operation %q is not known: run the same version on all masters", c.Op)
 	}
-	return fmt.Errorf("change the masters: operation %q is not known: run the same version on all masters", c.Op)
-}
-
-func (n *Node) ensureHere(ctx context.Context, id, addr string) error {
-	servers, err := n.Servers()
-	if err != nil {
-		return errRetry{cause: err}
-	}
-	var known *Server
-	for _, s := range servers {
-		switch {
-		case s.ID == id:
-			known = &s
-		case s.Addr == addr:
-			if err := n.removeHere(ctx, s.ID); err != nil {
-				return err
-			}
-		}
-	}
-	if known != nil && known.Voter {
-		if known.Addr == addr {
-			return nil
-		}
-		return n.member(ctx, n.raft.AddVoter(hraft.ServerID(id), hraft.ServerAddress(addr), 0, memberTimeout))
-	}
-	if known == nil || known.Addr != addr {
-		if err := n.member(ctx, n.raft.AddNonvoter(hraft.ServerID(id), hraft.ServerAddress(addr), 0, memberTimeout)); err != nil {
-			return err
-		}
-	}
-	if err := n.awaitCaughtUp(ctx, id, addr); err != nil {
-		return err
-	}
-	return n.member(ctx, n.raft.AddVoter(hraft.ServerID(id), hraft.ServerAddress(addr), 0, memberTimeout))
-}
-
-func (n *Node) awaitCaughtUp(ctx context.Context, id, addr string) error {
-	var last error
-	for ctx.Err() == nil {
-		if !n.IsLeader() {
-			return errRetry{cause: ErrNoLeader}
-		}
-		st, err := n.rpc.status(ctx, addr)
-		switch {
-		case err != nil:
-			last = err
-		case st.ID != id:
-			return fmt.Errorf("add master: node %s answers at %s, not %s: give its own address", st.ID, addr, id)
-		case st.Applied+catchUpSlack >= n.raft.CommitIndex() && st.Applied > 0:
-			return nil
-		default:
-			last = fmt.Errorf("it is at index %d of %d", st.Applied, n.raft.CommitIndex())
-		}
-		sleep(ctx, 20*time.Millisecond)
-	}
-	return fmt.Errorf("add master %s at %s: it did not catch up in time: %w: it stays a member without a vote; check that it runs and is reachable, then join it again", id, addr, last)
-}
-
-func (n *Node) removeHere(ctx context.Context, id string) error {
-	servers, err := n.Servers()
-	if err != nil {
-		return errRetry{cause: err}
-	}
-	for _, s := range servers {
-		if s.ID == id {
-			return n.member(ctx, n.raft.RemoveServer(hraft.ServerID(id), 0, memberTimeout))
-		}
-	}
-	return nil
+	return n.readmitHere(ctx, c.ID, c.Addr)
 }
 
 func (n *Node) member(ctx context.Context, f hraft.Future) error {

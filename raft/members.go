@@ -44,7 +44,8 @@ func (n *Node) Members(ctx context.Context) ([]Member, error) {
 }
 
 // AddStandby makes a node follow the log without a vote. Of a server that is known, voter or not, only
-// the address is changed. It works on the leader only, like Promote and Demote; each may be repeated.
+// the address is changed. It works on the leader only, like Promote, Demote and RemoveServer; each may be
+// repeated.
 func (n *Node) AddStandby(ctx context.Context, id, addr string) error {
 	return n.member(ctx, n.raft.AddNonvoter(hraft.ServerID(id), hraft.ServerAddress(addr), 0, memberTimeout))
 }
@@ -53,6 +54,20 @@ func (n *Node) AddStandby(ctx context.Context, id, addr string) error {
 // cannot support.
 func (n *Node) Promote(ctx context.Context, id, addr string) error {
 	return n.member(ctx, n.raft.AddVoter(hraft.ServerID(id), hraft.ServerAddress(addr), 0, memberTimeout))
+}
+
+// RemoveServer takes a server out of the log. Removing an unknown id is no error.
+func (n *Node) RemoveServer(ctx context.Context, id string) error {
+	servers, err := n.Servers()
+	if err != nil {
+		return errRetry{cause: err}
+	}
+	for _, s := range servers {
+		if s.ID == id {
+			return n.member(ctx, n.raft.RemoveServer(hraft.ServerID(id), 0, memberTimeout))
+		}
+	}
+	return nil
 }
 
 // Demote takes a server's vote; it goes on to follow.

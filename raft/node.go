@@ -69,7 +69,7 @@ type Node struct {
 	disk    *disk
 	trans   *transport
 	rpc     *rpcClient
-	slots   chan struct{} // proposals under way
+	pending *pending // proposals under way in the own log
 	reads   readBatch
 	lead    *lead
 	fitness fitness
@@ -94,7 +94,7 @@ func Open(c Config) (*Node, error) {
 	}
 	n := &Node{
 		conf: c, log: c.Log, replica: c.Replica, disk: d, rpc: newRPCClient(c.Client),
-		slots: make(chan struct{}, maxPending), fatal: make(chan error, 1), closed: make(chan struct{}),
+		pending: newPending(), fatal: make(chan error, 1), closed: make(chan struct{}),
 	}
 	n.proposals = gather[*proposal]{hold: appendHold, most: maxAppend, rounds: appendRounds,
 		size: func(p *proposal) int { return len(p.env) }, run: n.append}
@@ -271,7 +271,7 @@ func (n *Node) Stats() Stats {
 	s := Stats{
 		State: raw["state"], Term: num("term"), Last: num("last_log_index"), Commit: num("commit_index"),
 		Applied: n.replica.Applied(), Snapshot: num("last_snapshot_index"),
-		LastWrite: time.Duration(n.disk.watch.last.Load()), Pending: len(n.slots), LastContact: -1, Unfit: n.fitness.list(),
+		LastWrite: time.Duration(n.disk.watch.last.Load()), Pending: n.pending.len(), LastContact: -1, Unfit: n.fitness.list(),
 	}
 	if n.IsLeader() {
 		s.LastContact = 0

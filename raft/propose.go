@@ -49,13 +49,11 @@ func (n *Node) attempt(ctx context.Context, env envelope, forward bool) (Outcome
 
 // applyHere appends to the own log.
 func (n *Node) applyHere(ctx context.Context, env envelope) (Outcome, error) {
-	select {
-	case n.slots <- struct{}{}:
-	case <-ctx.Done():
-		return Outcome{}, errRetry{cause: ctx.Err()}
+	if err := n.pending.enter(ctx, env); err != nil {
+		return Outcome{}, errRetry{cause: err}
 	}
-	if n.ctx.Err() != nil { // after taking the slot: see drain
-		<-n.slots
+	if n.ctx.Err() != nil { // after entering: see drain
+		n.pending.leave(env)
 		return Outcome{}, errRetry{cause: ErrClosed}
 	}
 	p := &proposal{env: env, done: make(chan error, 1)}
@@ -66,13 +64,18 @@ func (n *Node) applyHere(ctx context.Context, env envelope) (Outcome, error) {
 			return Outcome{}, n.classify(err)
 		}
 	case <-ctx.Done():
-		return Outcome{}, errRetry{cause: ctx.Err(), unsure: true}
+		dropped := n.proposals.drop(p)
+		if dropped {
+			n.pending.leave(env)
+		}
+		return Outcome{}, errRetry{cause: ctx.Err(), unsure: !dropped}
 	}
 	n.transferSince.Store(0)
 	return p.outcome, p.outcome.Err
 }
 
-// proposal waits for its place in the log of this node. It holds one of the slots until it has an outcome.
+// proposal waits for its place in the log of this node. It is pending until it has an
+// outcome or is dropped, also when nobody waits for it any more: raft holds it.
 type proposal struct {
 	env     envelope
 	outcome Outcome    // set before done tells of no error
@@ -104,7 +107,7 @@ func (n *Node) append(round []*proposal) {
 			p.outcome = futures[i].Response().(Outcome)
 		}
 		p.done <- err
-		<-n.slots
+		n.pending.leave(p.env)
 	}
 }
 
@@ -120,7 +123,7 @@ func endWith(f hraft.ApplyFuture, over chan struct{}) {
 // drain waits, before raft stops, for what is in flight, so that who proposed learns what became of it. A
 // leader alone loses its lease soon, so only a hung disk takes longer.
 func (n *Node) drain() {
-	for end := time.Now().Add(3 * electionTimeout); len(n.slots) > 0 && time.Now().Before(end); {
+	for end := time.Now().Add(3 * electionTimeout); n.pending.len() > 0 && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
 	}
 }

@@ -22,8 +22,6 @@ const (
 	// commitTimeout is how soon an idle leader tells the others that the last entry is committed.
 	commitTimeout = 10 * time.Millisecond
 	maxAppend     = 512 // entries in one append and one state transaction
-	// maxPending bounds proposals that wait for their outcome on one node.
-	maxPending = 8192
 	// defaultWait bounds a call whose context has no deadline.
 	defaultWait = 30 * time.Second
 	// leaderWait is how long a call waits for somebody to lead: some elections. If nobody does by then
@@ -91,14 +89,6 @@ type Outcome struct {
 	Value any
 	Err   error
 }
-
-// Fatal marks err as one that stops the node: see StateMachine.Apply.
-func Fatal(err error) error { return fatalError{err} }
-
-type fatalError struct{ error }
-
-func (fatalError) Fatal() bool     { return true }
-func (e fatalError) Unwrap() error { return e.error }
 
 func isFatal(v any) error {
 	err, ok := v.(error)

@@ -249,7 +249,7 @@ func (r *Remote) Readmit(ctx context.Context, id, addr string) (term uint64, err
 			return errRetry{cause: ErrNoLeader}
 		}
 		var out readmitted
-		err := r.rpc.change(ctx, at, memberChange{Op: "readmit", ID: id, Addr: addr}, &out)
+		err := r.rpc.change(ctx, at, memberChange{Op: opReadmit, ID: id, Addr: addr}, &out)
 		r.judge(at, err)
 		term = out.Term
 		return err
@@ -257,7 +257,7 @@ func (r *Remote) Readmit(ctx context.Context, id, addr string) (term uint64, err
 	return term, err
 }
 
-// readmitted answers a readmission; other changes have no answer.
+// readmitted answers a readmission.
 type readmitted struct {
 	Term uint64 `json:"term,omitempty"`
 }
@@ -268,7 +268,7 @@ func (n *Node) readmitHere(ctx context.Context, id, addr string) error {
 	if id == n.conf.ID {
 		return errors.New("the leader cannot be readmitted")
 	}
-	if err := n.removeHere(ctx, id); err != nil {
+	if err := n.RemoveServer(ctx, id); err != nil {
 		return err
 	}
 	return n.member(ctx, n.raft.AddNonvoter(hraft.ServerID(id), hraft.ServerAddress(addr), 0, memberTimeout))

@@ -55,9 +55,7 @@ func TestRecoverKeepsWhatTheSurvivorHas(t *testing.T) {
 	m.Start()
 	rafttest.Put(t, m.Node, "after")
 	added := c.Add().Start()
-	if err := m.Node.EnsureVoter(t.Context(), added.ID, added.Addr); err != nil {
-		t.Fatal(err)
-	}
+	letIn(t, c, added)
 	rafttest.Eventually(t, "the state on the new master", func() bool { return len(added.SM.Text()) == 21 })
 }
 
@@ -97,9 +95,7 @@ func TestReadmittedMasterBeginsAnew(t *testing.T) {
 	if got := lost.Node.Stats().Term; got < term {
 		t.Errorf("term %d, readmitted in %d", got, term)
 	}
-	if err := c.Leader().Node.EnsureVoter(t.Context(), lost.ID, lost.Addr); err != nil {
-		t.Fatal(err)
-	}
+	letIn(t, c, lost)
 	if err := lost.Node.WaitApplied(t.Context(), line); err != nil {
 		t.Fatal(err)
 	}

@@ -74,30 +74,6 @@ func (r *Remote) Linearize(ctx context.Context) error {
 	return r.WaitApplied(ctx, index)
 }
 
-// EnsureVoter is Node.EnsureVoter, for a master that is about to join: it asks the others.
-func (r *Remote) EnsureVoter(ctx context.Context, id, addr string) error {
-	return r.change(ctx, memberChange{Op: "ensure", ID: id, Addr: addr})
-}
-
-// RemoveServer is Node.RemoveServer.
-func (r *Remote) RemoveServer(ctx context.Context, id string) error {
-	return r.change(ctx, memberChange{Op: "remove", ID: id})
-}
-
-func (r *Remote) change(ctx context.Context, c memberChange) error {
-	ctx, cancel := limit(ctx)
-	defer cancel()
-	return retryChange(ctx, func() error {
-		addr := r.pick()
-		if addr == "" {
-			return errRetry{cause: ErrNoLeader}
-		}
-		err := r.rpc.member(ctx, addr, c)
-		r.judge(addr, err)
-		return err
-	})
-}
-
 // Leader returns the address of the leader as last heard, "" if unknown.
 func (r *Remote) Leader() string {
 	r.rpc.mu.Lock()

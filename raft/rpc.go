@@ -147,11 +147,11 @@ func (n *Node) serveMember(w http.ResponseWriter, r *http.Request, peer wire.Pee
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	if c.Op == "readmit" && peer.ID != c.ID {
+	if c.Op == opReadmit && peer.ID != c.ID {
 		http.Error(w, "a master asks for itself only", http.StatusForbidden)
 		return
 	}
-	err := n.changeOnce(r.Context(), c, mayForward(peer))
+	err := n.changeHere(r.Context(), c)
 	answer(w, readmitted{n.raft.CurrentTerm()}, err)
 }
 

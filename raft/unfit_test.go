@@ -120,6 +120,11 @@ func TestFullDiskMovesTheLeader(t *testing.T) {
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
+	defer func() {
+		if t.Failed() {
+			t.Logf("%+v", old.Node.Stats())
+		}
+	}()
 	rafttest.Eventually(t, "space", func() bool { return len(old.Node.Stats().Unfit) == 0 })
 	next.Stop(false)
 	rafttest.Put(t, old.Node, "with space again")

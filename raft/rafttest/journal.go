@@ -8,8 +8,6 @@ import (
 	"io"
 	"slices"
 	"sync"
-
-	"appliance/raft"
 )
 
 // Journal is a state machine that keeps every payload in order.
@@ -21,7 +19,7 @@ type Journal struct {
 // Apply implements raft.StateMachine. The payload "unknown" is fatal, "refuse" is an error result.
 func (j *Journal) Apply(index, _ uint64, data []byte) any {
 	if bytes.Equal(data, []byte("unknown")) {
-		return raft.Fatal(errors.New("entry of kind 99 is not known: run a newer version"))
+		return unreadable("entry of kind 99 is not known: run a newer version")
 	}
 	if bytes.Equal(data, []byte("refuse")) {
 		return errors.New("refused by the state")
@@ -38,6 +36,12 @@ func (j *Journal) Text() []string {
 	defer j.mu.Unlock()
 	return append([]string(nil), j.Lines...)
 }
+
+// unreadable is an error that stops the node.
+type unreadable string
+
+func (e unreadable) Error() string { return string(e) }
+func (unreadable) Fatal() bool     { return true }
 
 type jsonWriter struct{ v any }
 
@@ -60,7 +64,7 @@ func (j *Journal) Restore(r io.Reader) error {
 		return err
 	}
 	if slices.Contains(lines, "unknown") {
-		return raft.Fatal(errors.New("a snapshot of form 99 is not known: run a newer version"))
+		return unreadable("a snapshot of form 99 is not known: run a newer version")
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
