@@ -181,9 +181,12 @@ func (l *live) view(path string, out any) {
 	}
 }
 
+// patience is for a busy machine, on which an election takes many tries.
+const patience = 90 * time.Second
+
 func (l *live) until(what string, ok func() bool) {
 	l.t.Helper()
-	for end := time.Now().Add(40 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(patience); !ok(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
 			var st api.Status
 			l.view("/status", &st)

@@ -131,7 +131,7 @@ func (l *live) votes(voters, standbys string) {
 func (l *live) keeps(voters, standbys string, while time.Duration) {
 	l.t.Helper()
 	members := len(strings.Fields(voters + " " + standbys))
-	for end := time.Now().Add(while + votersEvery + 500*time.Millisecond); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(while + votersEvery + 500*time.Millisecond); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		servers, err := l.voter.Servers()
 		if v, s := l.now(); v != voters || s != standbys || err != nil || len(servers) != members {
 			l.t.Fatalf("%q vote and %q do not, of %d (%v); want %q and %q", v, s, len(servers), err, voters, standbys)
@@ -145,7 +145,7 @@ func (l *live) countVotes() (fewest func() int) {
 	least := make(chan int)
 	go func() {
 		n := 1 << 10
-		for ; ctx.Err() == nil; time.Sleep(2 * time.Millisecond) {
+		for ; ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
 			if servers, err := l.voter.Servers(); err == nil {
 				n = min(n, len(voterIDs(servers)))
 			}
@@ -187,7 +187,7 @@ func (w *writer) key(n int64) string { return fmt.Sprint(w.prefix, n) }
 func (w *writer) goOn() {
 	w.at.t.Helper()
 	until := w.acked.Load() + 10
-	for end := time.Now().Add(30 * time.Second); w.acked.Load() < until; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(patience); w.acked.Load() < until; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			w.at.t.Fatalf("writes do not go on: %v", w.last.Load())
 		}
