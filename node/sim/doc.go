@@ -1,7 +1,7 @@
 // Package sim runs a whole control plane in simulated time: four masters, of which three vote, and
-// three agents with the real raft, command, state, feed, gossip (memberlist), autopilot, scheduler, agent
-// code and the end of sessions, under a workload and faults that follow from a seed: masters are also wiped, removed and replaced.
-// Checkers then judge the history. It is of use to tests only.
+// three agents with the real raft, command, state, feed, gossip (memberlist), autopilot, scheduler, agent and
+// reaper of sessions, under a workload and faults that follow from a seed: masters are also wiped, removed
+// and replaced. Checkers then judge the history. It is of use to tests only.
 //
 // Real: hashicorp/raft and memberlist unmodified, raft-wal with its segments, the agents' checkpoints
 // (bbolt). Simulated: the network (streams; packets with loss, delay, reordering, duplicates), the file
