@@ -70,6 +70,10 @@ func (p *passer) pass(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer resp.Body.Close()
+	if kind := resp.Header.Get("Content-Type"); resp.StatusCode == http.StatusNotFound && !strings.HasPrefix(kind, "application/json") {
+		return model.Errorf(model.CodeUnavailable, "the masters do not take this from agents yet").
+			Because("one runs an older version; nothing was changed").Try("run it on a master (%s), or upgrade them: appliance upgrade", strings.Join(p.names(), " "))
+	}
 	w.Header().Set("Content-Type", resp.Header.Get("Content-Type"))
 	w.WriteHeader(resp.StatusCode)
 	_, _ = io.Copy(w, resp.Body) // one of both is gone if this fails

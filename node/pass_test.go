@@ -197,15 +197,24 @@ func TestPassingGoesToAMasterThatIsThere(t *testing.T) {
 	if err := ask(dead); err == nil || err.Code != model.CodeUnavailable || !strings.Contains(err.Why, "nothing was changed") {
 		t.Errorf("got %v", err)
 	}
-	// One that takes the connection and ends in the middle.
-	srv := wire.NewServer(p.master.keys, quiet())
-	srv.HandleHTTP(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
-	broken := wiretest.Listen(t)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); _ = srv.Run(ctx, broken) }()
-	t.Cleanup(func() { cancel(); <-done })
-	if err := ask(broken.Addr().String(), p.master.addr); err == nil || !strings.Contains(err.What, "not known whether") {
+	broken := p.otherMaster(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	if err := ask(broken, p.master.addr); err == nil || !strings.Contains(err.What, "not known whether") {
 		t.Errorf("got %v", err)
 	}
+	if err := ask(p.otherMaster(t, http.NotFound)); err == nil || !strings.Contains(err.Why, "older version") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// otherMaster serves in its own way what is passed on.
+func (p *passing) otherMaster(t *testing.T, h http.HandlerFunc) (addr string) {
+	t.Helper()
+	srv := wire.NewServer(p.master.keys, quiet())
+	srv.HandleHTTP(h)
+	ln := wiretest.Listen(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = srv.Run(ctx, ln) }()
+	t.Cleanup(func() { cancel(); <-done })
+	return ln.Addr().String()
 }
