@@ -37,7 +37,7 @@
 //   - Growth is judged in runs of 15 minutes and more, twice: at like age where
 //     processes die, and of each process with itself where none does for 15
 //     minutes. A run of an hour has only calm scenarios in its last third for
-//     that. The tables that keep a history are filled before. Sizes are taken
+//     that. The tables that keep a history are filled before both. Sizes are taken
 //     when all faults are healed and the load goes on, after two collections
 //     (pools survive one, and one list of the whole audit log leaves 33 MiB in
 //     them) gave memory back, and count after 5 minutes or a tenth of the time:

@@ -195,7 +195,15 @@ func (r *run) all(ctx context.Context, list []Scenario) (*Report, error) {
 	go func() { r.watch.run(look); close(looked) }()
 	stopLoad := r.load.start(ctx)
 	defer func() { stopLoad() }()
+	refilled := false
 	for i := 0; ctx.Err() == nil; i++ {
+		if r.calmNow() && !refilled {
+			// A process that has read its state needs less than one in which all of it was replaced.
+			refilled = true
+			if err := r.fill(ctx); err != nil {
+				return nil, err
+			}
+		}
 		sc, length, ok := r.choice(list, i)
 		if !ok {
 			break
@@ -246,7 +254,7 @@ func (r *run) choice(list []Scenario, i int) (Scenario, time.Duration, bool) {
 	if time.Since(r.began) > r.o.For-time.Minute {
 		return Scenario{}, 0, false
 	}
-	if r.o.For >= calmFrom && time.Since(r.began) > r.o.For*2/3 {
+	if r.calmNow() {
 		if calm := slices.DeleteFunc(slices.Clone(list), func(sc Scenario) bool { return !sc.calm() }); len(calm) > 0 {
 			list = calm
 		}
@@ -257,6 +265,11 @@ func (r *run) choice(list []Scenario, i int) (Scenario, time.Duration, bool) {
 	sc := list[r.round[0]]
 	r.round = r.round[1:]
 	return sc, sc.Length, true
+}
+
+// calmNow says whether the last third of a long run has begun.
+func (r *run) calmNow() bool {
+	return r.o.For >= calmFrom && time.Since(r.began) > r.o.For*2/3
 }
 
 // Part is what one scenario has brought.
