@@ -16,8 +16,11 @@ import (
 const (
 	// patience is how long a node that should not lead lets others stand for election before it does itself.
 	patience = 3 * time.Second
-	// yieldWait bounds the question to the others, and then the wait for the new leader.
+	// yieldWait bounds the question to the others.
 	yieldWait = time.Second
+	// electWait is how long one of them has to be elected, and electTries how many are asked.
+	electWait  = 700 * time.Millisecond
+	electTries = 3
 	// firstPause and longestPause part the attempts to hand leadership over: moves are rare.
 	firstPause   = time.Second
 	longestPause = 30 * time.Second
@@ -89,21 +92,25 @@ func (n *Node) yield(ctx context.Context) {
 	}
 }
 
+// yieldOnce asks the others to lead, one after the other: the first may have fallen behind before it stood for
+// election, and without a leader all would then wait for a timeout.
 func (n *Node) yieldOnce(ctx context.Context, why string) {
-	ctx, cancel := context.WithTimeout(ctx, 2*yieldWait)
-	defer cancel()
-	to, err := n.successor(ctx)
-	switch {
-	case errors.Is(err, errDeposed):
-		return
-	case err == nil:
-		err = n.callElection(ctx, to)
+	var err error
+	for range electTries {
+		var to Server
+		if to, err = n.successor(ctx); err == nil {
+			err = n.callElection(ctx, to)
+		}
+		if errors.Is(err, errDeposed) {
+			return
+		}
+		if err == nil {
+			n.log.Info("leadership handed over", "to", to.ID, "why", why)
+			return
+		}
+		sleep(ctx, watchEvery)
 	}
-	if err != nil {
-		n.log.Warn("this node should not lead and found nobody who can", "why", why, "err", err)
-		return
-	}
-	n.log.Info("leadership handed over", "to", to.ID, "why", why)
+	n.log.Warn("this node should not lead and found nobody who can", "why", why, "err", err)
 }
 
 // errDeposed says that another node leads already.
@@ -152,6 +159,8 @@ func (n *Node) callElection(ctx context.Context, to Server) error {
 	req := &hraft.TimeoutNowRequest{RPCHeader: hraft.RPCHeader{
 		ProtocolVersion: hraft.ProtocolVersionMax, ID: []byte(n.conf.ID), Addr: []byte(n.conf.Addr)}}
 	var resp hraft.TimeoutNowResponse
+	ctx, cancel := context.WithTimeout(ctx, electWait)
+	defer cancel()
 	if err := n.trans.TimeoutNow(hraft.ServerID(to.ID), hraft.ServerAddress(to.Addr), req, &resp); err != nil {
 		return err
 	}

@@ -60,7 +60,7 @@ func rebuild(ctx context.Context, c *cluster, r *rand.Rand, count func(name stri
 	for ; pause(ctx, time.Duration(500+r.IntN(2000))*time.Millisecond) == nil; u = upheavals[r.IntN(len(upheavals))] {
 		m := c.machines[r.IntN(masters)]
 		length := time.Duration(r.Int64N(int64(2 * deadAfter)))
-		for c.misplaced() != "" {
+		for !c.whole(ctx) {
 			if pause(ctx, 200*time.Millisecond) != nil {
 				return
 			}
@@ -80,6 +80,24 @@ func rebuild(ctx context.Context, c *cluster, r *rand.Rand, count func(name stri
 		c.restart(m)
 		c.fault(fmt.Sprintf("end of %s: %s", u.name, m.nodeID()))
 	}
+}
+
+// whole reports whether all masters are members for certain: that is committed, and not only in the log of one
+// leader, who may be the next to be wiped.
+func (c *cluster) whole(ctx context.Context) bool {
+	m := c.leader()
+	if m == nil || c.misplaced() != "" {
+		return false
+	}
+	p := m.running()
+	if p == nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	term := p.node.Stats().Term
+	_, err := propose(ctx, p.core, &command.RecordEvent{Event: model.Event{Kind: "sim", Text: c.newID()}})
+	return err == nil && c.leader() == m && m.running() == p && p.node.Stats().Term == term && c.misplaced() == ""
 }
 
 // leave tells the cluster that a master leaves. Whether it hears that does not matter: the machine comes

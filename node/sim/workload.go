@@ -90,7 +90,7 @@ func (c *client) step(ctx context.Context, p *process) {
 // onKeys is what a client does on keys, locks and leases.
 func (c *client) onKeys(ctx context.Context, p *process) {
 	key := fmt.Sprintf("k%d", c.rand.IntN(keys))
-	switch c.rand.IntN(14) {
+	switch c.rand.IntN(16) {
 	case 0, 1, 2:
 		c.get(ctx, p, key)
 	case 3:
