@@ -88,26 +88,44 @@ func (s *Story) roll(ctx context.Context) (first, whole time.Duration, err error
 	return first, time.Since(began), err
 }
 
-// leaders kills one leader after the other.
+// leaders takes one leader after the other: by turns its process dies, which its machine tells the others, and its
+// cable is pulled, which nobody does.
 func (b *Bench) leaders(ctx context.Context) error {
-	var gaps []time.Duration
+	var killed, silent []time.Duration
 	for range benchLeaders {
-		st, err := b.s.status(ctx, b.s.master())
+		gap, err := b.leader(ctx, b.s.killLeader)
 		if err != nil {
 			return err
 		}
-		gap, err := b.s.killLeader(ctx, st.Leader)
-		if err != nil {
+		killed = append(killed, gap)
+		if gap, err = b.leader(ctx, b.s.unplugLeader); err != nil {
 			return err
 		}
-		gaps = append(gaps, gap)
-		if err := b.s.settled(ctx); err != nil {
-			return err
-		}
+		silent = append(silent, gap)
 	}
-	b.less("leader loss -> first accepted write, p99", "s", quantile(gaps, 0.99), 1.5, 0.8,
-		fmt.Sprintf("p50 %.2f s; the worst of %d", quantile(gaps, 0.5), len(gaps)))
+	row := func(what string, gaps []time.Duration) {
+		b.less(what+" -> first accepted write, p99", "s", quantile(gaps, 0.99), 1.5, 0.8,
+			fmt.Sprintf("p50 %.2f s; the worst of %d", quantile(gaps, 0.5), len(gaps)))
+	}
+	row("leader killed", killed)
+	row("leader's cable pulled", silent)
 	return nil
+}
+
+// leader makes one loss and waits until all is well again.
+func (b *Bench) leader(ctx context.Context, lose func(context.Context, string) (time.Duration, error)) (time.Duration, error) {
+	st, err := b.s.status(ctx, b.s.master())
+	if err != nil {
+		return 0, err
+	}
+	gap, err := lose(ctx, st.Leader)
+	if err != nil {
+		return 0, err
+	}
+	if err := b.s.lab.Link(st.Leader, true); err != nil {
+		return 0, err
+	}
+	return gap, b.s.settled(ctx)
 }
 
 // vips crashes holders of the address, then stops some in order.

@@ -181,6 +181,19 @@ func (s *Story) loseLeader(ctx context.Context) error {
 
 // killLeader returns for how long no write was accepted by another master.
 func (s *Story) killLeader(ctx context.Context, leader string) (time.Duration, error) {
+	return s.withoutLeader(ctx, leader, func() error {
+		_, err := s.run(ctx, "lab", "kill", leader)
+		return err
+	})
+}
+
+// unplugLeader is killLeader for a machine that falls silent. Its link stays down.
+func (s *Story) unplugLeader(ctx context.Context, leader string) (time.Duration, error) {
+	return s.withoutLeader(ctx, leader, func() error { return s.lab.Link(leader, false) })
+}
+
+// withoutLeader is killLeader for any fault.
+func (s *Story) withoutLeader(ctx context.Context, leader string, fault func() error) (time.Duration, error) {
 	other := s.api(s.master(leader))
 	const patience = 5 * time.Second // a write that waits for the new leader is a good one
 	watch := watchOutage(ctx, patience, func(ctx context.Context) error { return other.put(ctx, "story/leader", leader) })
@@ -188,11 +201,11 @@ func (s *Story) killLeader(ctx context.Context, leader string) (time.Duration, e
 	if err := watch.steady(ctx, 5); err != nil {
 		return 0, err
 	}
-	fault := time.Now()
-	if _, err := s.run(ctx, "lab", "kill", leader); err != nil {
+	began := time.Now()
+	if err := fault(); err != nil {
 		return 0, err
 	}
-	return watch.after(ctx, fault, 2*time.Second)
+	return watch.after(ctx, began, 2*time.Second)
 }
 
 // loseAgent cuts the power of a machine that runs instances.
