@@ -20,10 +20,6 @@ type Settings struct {
 	DeadAfter time.Duration // how long a voter must be dead to be replaced
 }
 
-// Default is what holds until something else is set: five voters bear the loss
-// of two, and ten seconds are longer than a restart.
-var Default = Settings{MaxVoters: 5, DeadAfter: 10 * time.Second}
-
 // StableFor is how long a standby must have answered before it gets a vote.
 const StableFor = time.Second
 

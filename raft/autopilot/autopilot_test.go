@@ -10,6 +10,8 @@ import (
 	"pgregory.net/rapid"
 )
 
+var usual = Settings{MaxVoters: 5, DeadAfter: 10 * time.Second} // as model.DefaultAutopilot
+
 var start = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // parse reads members and masters from words such as "a" (a voter that is
@@ -86,7 +88,7 @@ func TestPlan(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			members, masters := parse(c.in)
-			if got := text(Plan(members, masters, "a", Default, start.Add(time.Minute))); got != c.want {
+			if got := text(Plan(members, masters, "a", usual, start.Add(time.Minute))); got != c.want {
 				t.Errorf("plan %q, want %q", got, c.want)
 			}
 		})
@@ -96,17 +98,17 @@ func TestPlan(t *testing.T) {
 func TestPlanFollowsAddresses(t *testing.T) {
 	members, masters := parse("a b c")
 	masters[1].Addr = "new:1"
-	if got := Plan(members, masters, "a", Default, start.Add(time.Minute)); len(got) != 1 || got[0].Op != Readdr || got[0].Addr != "new:1" {
+	if got := Plan(members, masters, "a", usual, start.Add(time.Minute)); len(got) != 1 || got[0].Op != Readdr || got[0].Addr != "new:1" {
 		t.Errorf("moved: %+v", got)
 	}
 	masters[1].Addr = "c:1" // c moves too
 	masters[2].Addr = "far:1"
-	if got := text(Plan(members, masters, "a", Default, start.Add(time.Minute))); got != "readdr c" {
+	if got := text(Plan(members, masters, "a", usual, start.Add(time.Minute))); got != "readdr c" {
 		t.Errorf("address still in use: %q", got)
 	}
 	members, masters = parse("a b c! +d")
 	masters[3].Addr = "c:1" // another machine at the address of the dead
-	if got := text(Plan(members, masters, "a", Default, start.Add(time.Minute))); got != "remove c" {
+	if got := text(Plan(members, masters, "a", usual, start.Add(time.Minute))); got != "remove c" {
 		t.Errorf("machine with another name: %q", got)
 	}
 }
