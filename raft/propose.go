@@ -195,7 +195,7 @@ func limit(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 func retry(ctx context.Context, r *Replica, env envelope, led func() bool, attempt func(context.Context, envelope) (Outcome, error)) (Outcome, error) {
-	unsure, wait := false, newLeaderless(led)
+	unsure, wait := false, leaderless{led: led}
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		o, err := attempt(ctx, env)
 		var again errRetry
@@ -218,18 +218,20 @@ func retry(ctx context.Context, r *Replica, env envelope, led func() bool, attem
 
 // leaderless tells a call that needs a leader when to give up.
 type leaderless struct {
-	led  func() bool // whether somebody is known to lead
-	last time.Time   // when that was so, or the call began
+	led   func() bool // whether somebody is known to lead
+	since time.Time   // the first look that found nobody; zero if the last one found somebody
 }
 
-func newLeaderless(led func() bool) *leaderless { return &leaderless{led, time.Now()} }
-
-// over reports whether nobody has led for too long.
+// over reports whether nobody has led for too long. An attempt at a leader that hangs is no such time.
 func (p *leaderless) over() bool {
-	if p.led() {
-		p.last = time.Now()
+	switch {
+	case p.led():
+		p.since = time.Time{}
+		return false
+	case p.since.IsZero():
+		p.since = time.Now()
 	}
-	return time.Since(p.last) >= leaderWait
+	return time.Since(p.since) >= leaderWait
 }
 
 func (n *Node) knowsLeader() bool {

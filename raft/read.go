@@ -58,7 +58,7 @@ func (n *Node) readHere(ctx context.Context) (uint64, error) {
 
 // retryRead repeats a read, which changes nothing, until ctx ends or nobody has led for too long.
 func retryRead(ctx context.Context, led func() bool, once func() (uint64, error)) (uint64, error) {
-	wait := newLeaderless(led)
+	wait := leaderless{led: led}
 	for {
 		index, err := once()
 		var again errRetry
