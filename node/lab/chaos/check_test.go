@@ -455,7 +455,7 @@ func TestScenarios(t *testing.T) {
 			if e.at+e.step.For > sc.Length {
 				t.Errorf("%s: %s ends after the scenario", sc.Name, e.step.Do)
 			}
-			if e.step.Do == restart || e.step.Do == wipe {
+			if e.step.Do == restart || e.step.Do == wipe || e.step.Do == rotate {
 				continue
 			}
 			spec := e.step.Spec

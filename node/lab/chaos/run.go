@@ -53,6 +53,7 @@ type run struct {
 	report  *Report
 	sizes   []map[string]Size
 	calm    time.Duration // since when only calm scenarios ran
+	oldKeys []string      // that a rotation under way replaces
 }
 
 func (r *run) say(format string, args ...any) {
@@ -318,7 +319,7 @@ func (r *run) scenario(ctx context.Context, sc Scenario, length time.Duration) e
 			p.Refused++
 			r.say("   not done: %s %s: %v", e.step.Do, e.step.On, err)
 		}
-		if err == nil && (e.step.Do == PowerOff || e.step.Do == wipe || e.step.Do == restart) {
+		if err == nil && (e.step.Do == PowerOff || e.step.Do == wipe || e.step.Do == restart || e.step.Do == rotate) {
 			p.Effect++
 		}
 	}
@@ -329,6 +330,7 @@ func (r *run) scenario(ctx context.Context, sc Scenario, length time.Duration) e
 	healed := time.Now()
 	r.heal(ctx)
 	r.recover(ctx)
+	r.rotated(ctx)
 	p.Settled, p.Took = time.Since(healed), time.Since(began)
 	group.Wait()
 	if ctx.Err() != nil {
@@ -369,6 +371,9 @@ func (r *run) readBack(ctx context.Context, p *Part) {
 
 // step does what a step says.
 func (r *run) step(ctx context.Context, st Step) (Active, error) {
+	if st.Do == rotate {
+		return r.rotate(ctx)
+	}
 	gs := groups(st.On)
 	for _, g := range gs {
 		for i, word := range g {

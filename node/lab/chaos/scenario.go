@@ -22,7 +22,7 @@ type Scenario struct {
 type Step struct {
 	At    time.Duration // from the beginning of the scenario
 	Every time.Duration // again until the scenario's length; 0: once
-	Do    string        // a kind of fault, or restart or wipe
+	Do    string        // a kind of fault, or restart, wipe or rotate
 	On    string        // groups as on the command line; "next" is each machine in turn, "nextmaster" each master
 	For   time.Duration
 	Spec  Spec // percent, rate, delay, offset, risk
@@ -34,6 +34,7 @@ type Step struct {
 const (
 	restart = "restart" // the service is stopped in order and started
 	wipe    = "wipe"    // the machine's disk is lost; it joins again with a token
+	rotate  = "rotate"  // all keys of the cluster are replaced
 )
 
 const s = time.Second
@@ -75,6 +76,10 @@ var Scenarios = []Scenario{
 		{At: 1 * s, Every: 3500 * time.Millisecond, Do: restart, On: "next"}}, false, false},
 	{"slow-links", "a master and an agent have slow links", 28 * s, []Step{
 		{At: 2 * s, Do: fault.SlowLink, On: "follower ms2", For: 20 * s, Spec: Spec{Rate: 100_000}}}, false, true},
+	{"keys-rotate", "the CA and the keys of gossip and secrets are replaced while leaders and agents are killed", 34 * s, []Step{
+		{At: 2 * s, Do: rotate},
+		{At: 2500 * time.Millisecond, Every: 7 * s, Do: fault.Kill, On: "leader", For: s},
+		{At: 4 * s, Every: 9 * s, Do: fault.Kill, On: "agent", For: 3 * s}}, false, true},
 	{"vip-killed", "the holder of the virtual address is killed again and again", 30 * s, []Step{
 		{At: 2 * s, Every: 9 * s, Do: fault.Kill, On: "vip", For: 2 * s}}, false, true},
 	{"agents-lose-power", "one agent after the other loses power", 40 * s, []Step{
