@@ -141,7 +141,7 @@ func recovered(c *cluster, h *history) bool {
 			var err error = context.DeadlineExceeded
 			if p := m.running(); p != nil {
 				once, done := context.WithTimeout(ctx, 5*time.Second)
-				_, err = propose(once, p.core, &command.RecordEvent{Event: model.Event{Kind: "sim", Text: m.name}})
+				_, err = propose(once, p.core, &command.RecordEvent{Event: model.Event{Kind: "sim", Text: c.newID()}}) // each attempt is a change of its own
 				done()
 			}
 			if err == nil {
