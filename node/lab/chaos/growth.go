@@ -86,9 +86,13 @@ func rss(proc string) (made, mapped int64) {
 	return made, mapped
 }
 
-// fillWrites is more than the audit log keeps (50,000) and than proposals are
-// remembered (65,536).
-const fillWrites = 70_000
+const (
+	// fillWrites is more than the audit log keeps (50,000) and than proposals are
+	// remembered (65,536).
+	fillWrites = 70_000
+	// fillEvents is more than the history keeps (5,000).
+	fillEvents = 5_500
+)
 
 // fill writes until the tables of the state that keep a history are full, so
 // that what grows afterwards grows without a limit.
@@ -103,6 +107,9 @@ func (r *run) fill(ctx context.Context) error {
 		group.Go(func() error {
 			for i := range fillWrites/clients + 1 {
 				path := fmt.Sprintf("/v1/kv/chaos/fill/%013d", c) // as long as the keys that follow: the audit log keeps them
+				if i < fillEvents/clients+1 {
+					path = "/v1/event/fire/chaos"
+				}
 				if err := again(ctx, settleTime, func(ctx context.Context) error {
 					_, _, err := r.load.nodes[(c+i)%len(r.load.nodes)].do(ctx, "PUT", path, "x")
 					return err
