@@ -71,9 +71,11 @@ func rebuild(ctx context.Context, c *cluster, r *rand.Rand, count func(name stri
 			pause(ctx, length)
 		}
 		c.crash(m, m.running(), false)
-		if u.rebuilt && c.wipe(m) || !u.rebuilt {
-			count(u.name)
+		for u.rebuilt && !c.wipe(m) { // the end of another fault has started it
+			pause(context.Background(), 10*time.Millisecond)
+			c.crash(m, m.running(), false)
 		}
+		count(u.name)
 		if !u.leaves {
 			pause(ctx, length)
 		}
