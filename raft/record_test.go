@@ -19,7 +19,12 @@ func TestFailedRecordOfTheLogIsFoundAndHealed(t *testing.T) {
 		t.Run(who, func(t *testing.T) {
 			t.Parallel()
 			c := rafttest.New(t, 3).Up()
-			rafttest.Put(t, c.Leader().Node, "before")
+			before := rafttest.Put(t, c.Leader().Node, "before")
+			for _, x := range c.Members { // one that has nothing yet is behind for another reason
+				if err := x.Node.WaitApplied(t.Context(), before); err != nil {
+					t.Fatal(err)
+				}
+			}
 			m := c.Leader()
 			if who == "follower" {
 				m = c.Follower()
