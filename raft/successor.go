@@ -20,6 +20,12 @@ const (
 	// succession is how much longer each further master waits than the one before it, so that they do
 	// not ask for each other's vote at the same time. It covers an election with a slow disk.
 	succession = 200 * time.Millisecond
+	// silence is how long a leader is not heard until the others are asked whether they hear it. Left to the
+	// heartbeats alone, masters that give up on it at about the same time split the vote, and wait once more.
+	silence = electionTimeout
+	// agreeWait bounds that question, and silenceLook parts the looks.
+	agreeWait   = 150 * time.Millisecond
+	silenceLook = 25 * time.Millisecond
 )
 
 // incoming tells when a connection that another master has opened breaks.
@@ -49,11 +55,17 @@ func (s stream) Accept() (net.Conn, error) {
 }
 
 // succeed replaces a leader whose process is gone without waiting for its heartbeats to fail: its
-// connections break at once, and its machine refuses new ones. Anything less certain than a refusal is
-// left to the heartbeats.
+// connections break at once, and its machine refuses new ones. One that only falls silent is replaced when
+// most masters have not heard it for a while.
 func (n *Node) succeed(ctx context.Context) {
+	look := time.NewTicker(silenceLook)
+	defer look.Stop()
 	for ctx.Err() == nil {
 		select {
+		case <-look.C:
+			if err := n.succeedSilent(ctx); err != nil {
+				n.log.Debug("election after the leader fell silent", "err", err)
+			}
 		case <-n.trans.broken:
 			if err := n.succeedOnce(ctx); err != nil {
 				n.log.Debug("election after the loss of the leader", "err", err)
@@ -78,6 +90,60 @@ func (n *Node) succeedOnce(ctx context.Context) error {
 	}
 	n.log.Info("the leader's process is gone: this node asks to lead", "leader", id)
 	return n.trans.campaign(hraft.ServerID(n.conf.ID), hraft.ServerAddress(n.conf.Addr))
+}
+
+// succeedSilent asks for votes in its turn when most voters have not heard the leader for long. No vote is asked
+// for by a node that is cut off itself.
+func (n *Node) succeedSilent(ctx context.Context) error {
+	id, addr := n.Leader()
+	heard := n.raft.LastContact()
+	if addr == "" || id == n.conf.ID || heard.IsZero() || time.Since(heard) < silence || n.trans.silent.Load() {
+		return nil
+	}
+	rank, err := n.rank(id)
+	if err != nil || rank < 0 || time.Since(heard) < silence+time.Duration(rank)*succession || !n.unheard(ctx, id) {
+		return err
+	}
+	if now, _ := n.Leader(); now != id || n.raft.LastContact() != heard {
+		return nil
+	}
+	n.log.Info("the leader has fallen silent: this node asks to lead", "leader", id)
+	return n.trans.campaign(hraft.ServerID(n.conf.ID), hraft.ServerAddress(n.conf.Addr))
+}
+
+// unheard reports whether most voters, this one included, have not heard the leader for almost as long.
+func (n *Node) unheard(ctx context.Context, leader string) bool {
+	servers, err := n.Servers()
+	if err != nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, agreeWait)
+	defer cancel()
+	answers := make(chan bool, len(servers))
+	voters, agree := 0, 0
+	for _, s := range servers {
+		if !s.Voter {
+			continue
+		}
+		voters++
+		go func() {
+			if s.ID == n.conf.ID || s.ID == leader {
+				answers <- s.ID == n.conf.ID
+				return
+			}
+			st, err := n.rpc.status(ctx, n.locate(s.ID, s.Addr))
+			answers <- err == nil && st.ID == s.ID && st.State == hraft.Follower.String() && st.LastContact > silence*3/4
+		}()
+	}
+	for range voters {
+		if <-answers {
+			agree++
+		}
+		if agree > voters/2 {
+			return true
+		}
+	}
+	return false
 }
 
 // gone reports whether nobody listens at addr any more.
