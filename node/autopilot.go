@@ -20,7 +20,7 @@ const votersEvery = time.Second
 // keepVoters has the autopilot keep the masters as they should be while this
 // node leads.
 func (n *Node) keepVoters(ctx context.Context) {
-	keeper := &voters.Keeper{Members: n.voter, Self: n.cfg.ID, Hears: n.hears, Log: n.log,
+	keeper := &voters.Keeper{Members: n.voter, Self: n.cfg.ID, Hears: n.gossip.Answering, Log: n.log,
 		Addr: func(m *model.Node) string { return withPort(m.Addr) }}
 	for ctx.Err() == nil {
 		snap := n.store.Snapshot()
@@ -35,16 +35,6 @@ func (n *Node) keepVoters(ctx context.Context) {
 		_ = snap.Wait(wait, state.Nodes.Name)
 		cancel()
 	}
-}
-
-// hears are the nodes that answer in gossip.
-func (n *Node) hears() (ids []string) {
-	for _, m := range n.gossip.Members() {
-		if m.Alive {
-			ids = append(ids, m.ID)
-		}
-	}
-	return ids
 }
 
 // noteVoters writes into the state who votes, so that every node can say.

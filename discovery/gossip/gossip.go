@@ -274,6 +274,16 @@ func (g *Gossip) Members() []Member {
 	return out
 }
 
+// Answering lists the ids of the nodes that answer, this one included.
+func (g *Gossip) Answering() (ids []string) {
+	for _, m := range g.Members() {
+		if m.Alive {
+			ids = append(ids, m.ID)
+		}
+	}
+	return ids
+}
+
 // Changed returns a channel that is closed at the next change of Members;
 // changes in between come as one.
 func (g *Gossip) Changed() <-chan struct{} {

@@ -22,22 +22,12 @@ const (
 
 // keepVoters has the autopilot keep the masters as they should be while this one leads.
 func (p *process) keepVoters(ctx context.Context) {
-	keeper := &voters.Keeper{Members: p.node, Self: p.id, Hears: p.hears, Log: p.cluster.log.With("at", p.machine.name),
+	keeper := &voters.Keeper{Members: p.node, Self: p.id, Hears: p.gossip.Answering, Log: p.cluster.log.With("at", p.machine.name),
 		Addr: func(n *model.Node) string { return n.Name + ":7600" }}
 	for pause(ctx, membersEvery) == nil {
 		made := keeper.Look(ctx, p.store.Snapshot(), autopilot.Settings{MaxVoters: 5, DeadAfter: deadAfter})
 		p.cluster.moves.Add(int64(len(made)))
 	}
-}
-
-// hears are the nodes that answer in gossip.
-func (p *process) hears() (ids []string) {
-	for _, m := range p.gossip.Members() {
-		if m.Alive {
-			ids = append(ids, m.ID)
-		}
-	}
-	return ids
 }
 
 // upheaval is a change of who is a master. The next begins when the log has taken it: two disks may not be
