@@ -132,7 +132,8 @@ func (n *Node) unheard(ctx context.Context, leader string) bool {
 				return
 			}
 			st, err := n.rpc.status(ctx, n.locate(s.ID, s.Addr))
-			answers <- err == nil && st.ID == s.ID && st.State == hraft.Follower.String() && st.LastContact > silence*3/4
+			// One that stands for election already is refused by all that still believe in the leader.
+			answers <- err == nil && st.ID == s.ID && st.State != hraft.Leader.String() && st.LastContact > silence*3/4
 		}()
 	}
 	for range voters {
