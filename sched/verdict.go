@@ -11,9 +11,9 @@ import (
 
 const (
 	// DefaultDeadAfter is how long a node must be silent before its tasks are
-	// lost. Gossip needs about 2 s to agree on a death; together with this
-	// and the start of a replacement it stays under the 7 s that a dead
-	// agent may cost.
+	// lost. Gossip needs about 2 s to agree on a death, of which one counts
+	// already; with this and the start of a replacement a dead agent costs
+	// about 5 s, and may cost 7 s.
 	DefaultDeadAfter = 3 * time.Second
 	// massDeadAfter is used instead if most of the cluster seems to have died
 	// at once, or most masters: then it is likely we who are cut off, and

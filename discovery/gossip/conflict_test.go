@@ -35,7 +35,7 @@ func TestConflictIsReportedWhenItLasts(t *testing.T) {
 // A node that moves from address to address has one conflict after the other.
 func TestConflictsOfANodeThatMovesAreNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := &Gossip{members: map[string]Member{}, changed: make(chan struct{}), cfg: Config{Log: slog.New(slog.DiscardHandler)}}
+		g := &Gossip{members: map[string]Member{}, reach: newReach("n0", size(1)), changed: make(chan struct{}), cfg: Config{Log: slog.New(slog.DiscardHandler)}}
 		for _, addr := range []string{"10.0.0.2", "10.0.0.1", "10.0.0.3"} {
 			for range 3 {
 				g.note("n1", "10.0.0.1:1", addr+":1")

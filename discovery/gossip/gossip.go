@@ -80,7 +80,7 @@ type Member struct {
 	Addr    string    `json:"addr"`
 	Port    int       `json:"port"`
 	Alive   bool      `json:"alive"`
-	Since   time.Time `json:"since"` // of Alive
+	Since   time.Time `json:"since"` // of Alive; of one that is dead: since when its beats are missed, see silentSince
 }
 
 // meta travels with every member; memberlist allows 512 bytes.
@@ -239,8 +239,8 @@ func (g *Gossip) Shutdown() error {
 	return g.list.Shutdown()
 }
 
-// Alive tells whether the node answers and since when that is known. A node
-// that was never met counts as alive.
+// Alive tells whether the node answers and since when that is so, as
+// Member.Since says it. A node that was never met counts as alive.
 func (g *Gossip) Alive(id string) (bool, time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -305,6 +305,9 @@ func (g *Gossip) put(n *memberlist.Node, alive bool) {
 	m := Member{
 		ID: n.Name, Name: about.Name, Role: about.Role, Version: about.Version, Addr: n.Addr.String(), Port: int(n.Port),
 		Alive: alive, Since: time.Now(),
+	}
+	if !alive {
+		m.Since = g.reach.silentSince(m.ID, m.Since)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()

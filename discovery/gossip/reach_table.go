@@ -35,6 +35,9 @@ const (
 	// master of 1,000 nodes answers 100 probes a second.
 	probeMin  = time.Second
 	probeEach = 10 * time.Millisecond
+	// maxSilence is how much of the silence before gossip's verdict on a node
+	// counts as part of its absence: gossip itself needs twice that.
+	maxSilence = time.Second
 	// resend times the logarithm of the size is how often a row is passed on.
 	resend = 3
 )
@@ -156,6 +159,24 @@ func (r *reach) heard(id string, now time.Time) bool {
 	defer r.mu.Unlock()
 	at, ok := r.beats[id]
 	return ok && now.Sub(at) < r.heardFor()
+}
+
+// silentSince tells since when a node that gossip declares dead now is missed:
+// since the beat that did not come, at most maxSilence ago. One that said
+// goodbye, or sends no beats here, is missed from now on.
+func (r *reach) silentSince(id string, now time.Time) time.Time {
+	every := r.every()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last, ok := r.beats[id]
+	missed, bound := last.Add(every), now.Add(-maxSilence)
+	switch {
+	case !ok || missed.After(now):
+		return now
+	case missed.Before(bound):
+		return bound
+	}
+	return missed
 }
 
 // list returns the rows that count, by node id.

@@ -290,3 +290,27 @@ func TestClockSetBackDoesNotSilenceANode(t *testing.T) {
 		t.Error("the node does not go on above its old self")
 	}
 }
+
+// Silence counts from the beat that did not come, and never by much: a link on
+// which no beats arrive at all says nothing of when its node died.
+func TestSilenceBeginsWithTheMissedBeat(t *testing.T) {
+	now := time.Unix(1000, 0)
+	for _, c := range []struct {
+		why        string
+		beat, want time.Duration // before now
+	}{
+		{"it said goodbye just after a beat", 200 * time.Millisecond, 0},
+		{"one beat is missed", 1700 * time.Millisecond, 700 * time.Millisecond},
+		{"two are", 2500 * time.Millisecond, maxSilence},
+		{"its beats have not come for a minute", time.Minute, maxSilence},
+	} {
+		r := newReach("n1", size(7))
+		r.receive(appendID([]byte{tagBeat}, "n2"), now.Add(-c.beat))
+		if got := now.Sub(r.silentSince("n2", now)); got != c.want {
+			t.Errorf("%s: missed for %v, want %v", c.why, got, c.want)
+		}
+	}
+	if got := newReach("n1", size(7)).silentSince("n2", now); got != now {
+		t.Errorf("one that never sent a beat is missed since %v", got)
+	}
+}
