@@ -171,7 +171,7 @@ func (s *Server) promote(ctx context.Context, req *PromoteRequest) (any, error) 
 	}
 	if a.Stable == 0 {
 		return nil, model.Errorf(model.CodeConflict, "%s has no release that has proved itself", from).
-			Because("its deployment has not succeeded yet").Try("wait for it: appliance status")
+			Because("no deployment of it has succeeded with an instance").Try("wait for it, or scale it up: appliance status")
 	}
 	rel := state.Releases.Get(snap, model.ReleaseKey(from, a.Stable))
 	if rel == nil {

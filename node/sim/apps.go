@@ -97,11 +97,11 @@ func (c *client) version(ctx context.Context, p *process, app string) {
 	}
 }
 
-// scale never asks for no instances: that deployment succeeds with any release, which is stable from then on.
+// scale also asks for no instances, which says nothing of the release.
 func (c *client) scale(ctx context.Context, p *process) {
 	app := apps[c.rand.IntN(len(apps))]
 	d := model.Deployment{ID: "d-" + c.value(), Kind: "scale", StartedAt: p.machine.clock.now()}
-	propose(ctx, p.core, &command.ScaleApp{App: app, Instances: 1 + c.rand.IntN(maxInstances), Deployment: d})
+	propose(ctx, p.core, &command.ScaleApp{App: app, Instances: c.rand.IntN(maxInstances + 1), Deployment: d})
 }
 
 // drain empties an agent, or takes it into use again.

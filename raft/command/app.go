@@ -217,6 +217,10 @@ func forgetReleases(tx *state.Tx, index uint64, app string) {
 	}
 }
 
+// levelStableRan is the protocol level from which a deployment of no instances leaves the stable release as
+// it is: its own has proved nothing.
+const levelStableRan = 2
+
 // EndDeployment closes a running deployment. Next, if given, starts in the
 // same entry: the way back to the last good release.
 type EndDeployment struct {
@@ -246,7 +250,8 @@ func (c *EndDeployment) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 	}
 	app := *prev
 	app.Deployment = ""
-	if c.State == model.DeploymentSucceeded {
+	ran := d.Instances > 0 || ClusterLevel(&tx.Snapshot) < levelStableRan
+	if c.State == model.DeploymentSucceeded && ran {
 		app.Stable = d.To
 	}
 	if c.Next != nil {

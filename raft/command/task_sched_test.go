@@ -49,6 +49,21 @@ func TestDeploymentRemembersSizeBefore(t *testing.T) {
 	}
 }
 
+// Who scales a bad release to 0 still has the good one to go back to; clusters of the first level keep to what
+// their masters have always done.
+func TestReleaseThatNeverRanIsNotStable(t *testing.T) {
+	for level, want := range map[int]uint64{1: 2, levelStableRan: 1} {
+		s := deployed(t, 3)
+		commit(t, s, &InitCluster{Cluster: model.Cluster{ID: "c", Level: level}}, &EndDeployment{ID: "a", State: model.DeploymentSucceeded},
+			&CreateRelease{Release: model.Release{App: "/test/a", Spec: model.AppSpec{ID: "/test/a", Image: "bad"}}, Instances: 0,
+				Deployment: model.Deployment{ID: "b", Kind: "deploy"}},
+			&EndDeployment{ID: "b", State: model.DeploymentSucceeded})
+		if a := state.Apps.Get(s.Snapshot(), "/test/a"); a.Stable != want || a.Release != 2 || a.Deployment != "" {
+			t.Errorf("level %d: %+v, want release %d stable", level, a, want)
+		}
+	}
+}
+
 func TestSetBackoffCountsForward(t *testing.T) {
 	s := deployed(t, 1)
 	at := time.Unix(100, 0)
