@@ -31,6 +31,11 @@ func (d *dedup) find(id ProposalID) (Outcome, bool) {
 }
 
 func (d *dedup) add(r remembered) {
+	if long, ok := r.value.(Longish); ok {
+		if stub := long.Stub(); stub != nil {
+			r.value = stub
+		}
+	}
 	if len(d.ring) < d.size {
 		d.slot[r.id] = len(d.ring)
 		d.ring = append(d.ring, r)

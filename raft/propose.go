@@ -258,7 +258,8 @@ func settle(ctx context.Context, r *Replica, id ProposalID, o Outcome) Outcome {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	if r.WaitApplied(ctx, o.Index) == nil {
-		if own, ok := r.Lookup(id); ok {
+		own, ok := r.Lookup(id)
+		if long, is := own.Value.(Longish); ok && !(is && long.Gone()) {
 			return own
 		}
 	}

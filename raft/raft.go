@@ -77,6 +77,14 @@ type ResultCodec interface {
 	DecodeResult([]byte) (any, error)
 }
 
+// Longish is an optional part of a result. Tens of thousands of results are remembered for retries, in memory
+// and in snapshots, so that one that is too long for it gives another to be kept in its place: that it took
+// effect, but that the answer is gone.
+type Longish interface {
+	Stub() any  // what is kept in its place, nil if it is short enough itself
+	Gone() bool // whether this is such a stub
+}
+
 // Entry is one entry of the log as it is applied. Data is empty for entries of raft's own.
 type Entry struct {
 	Index, Term uint64

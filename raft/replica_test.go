@@ -213,3 +213,53 @@ func FuzzMessages(f *testing.F) {
 		}
 	})
 }
+
+// wordy answers with more than is to be remembered.
+type wordy struct{ tally }
+
+type words string
+
+func (s *wordy) Apply(index, term uint64, data []byte) any {
+	s.tally.Apply(index, term, data)
+	return words(bytes.Repeat(data, 1000))
+}
+func (w words) Stub() any {
+	if len(w) > 100 {
+		return words("gone")
+	}
+	return nil
+}
+func (w words) Gone() bool { return w == "gone" }
+
+// The proposer gets the whole answer; only a retry learns no more than that it took effect.
+func TestLongAnswersAreNotRemembered(t *testing.T) {
+	r := NewReplica(&wordy{})
+	env := newEnvelope(ProposalID{1}, 0, 0, []byte("long"))
+	first := r.Apply([]Entry{{1, 1, env}})[0]
+	if w, _ := first.Value.(words); len(w) != 4000 {
+		t.Fatalf("the first answer: %v", first)
+	}
+	if o := settle(t.Context(), r, ProposalID{1}, first); o.Value != first.Value {
+		t.Errorf("the proposer gets %q", o.Value)
+	}
+	if o := r.Apply([]Entry{{2, 1, env.asRetry()}})[0]; o.Index != 1 || o.Value != words("gone") {
+		t.Errorf("a retry gets %+v", o)
+	}
+}
+
+// Versions before kept answers of any length.
+func TestSnapshotWithALongAnswerIsRead(t *testing.T) {
+	r := NewReplica(&tally{})
+	r.dedup.add(remembered{ProposalID{1}, 1, string(make([]byte, 5<<20))})
+	s, err := r.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var buf bytes.Buffer
+	if _, err := s.WriteTo(&buf); err != nil {
+		t.Fatal(err)
+	}
+	if err := NewReplica(&tally{}).Restore(&buf); err != nil {
+		t.Error(err)
+	}
+}

@@ -14,7 +14,7 @@ import (
 const (
 	snapMagic   = "APRS"
 	snapVersion = 1
-	maxResult   = 1 << 20 // bytes of one encoded result
+	maxResult   = 64 << 20 // bytes of one encoded result; older versions kept long ones
 )
 
 // ErrSnapshot says that a snapshot cannot be read.
@@ -158,8 +158,11 @@ func readSeen(in io.Reader, n uint64, codec ResultCodec) (*dedup, error) {
 		if size > maxResult {
 			return nil, fmt.Errorf("%w: a result of %d bytes", ErrSnapshot, size)
 		}
-		raw := make([]byte, size)
-		if _, err := io.ReadFull(in, raw); err != nil {
+		raw, err := io.ReadAll(io.LimitReader(in, int64(size)))
+		if err == nil && len(raw) < int(size) {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
 			return nil, fmt.Errorf("%w: it is cut short: %w", ErrSnapshot, err)
 		}
 		value, err := codec.DecodeResult(raw)

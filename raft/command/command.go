@@ -125,6 +125,34 @@ type Result struct {
 	kv *KVTxnResult
 }
 
+// maxKept bounds a result that is remembered for retries, in bytes, about. They are 64 Ki: the results of
+// transactions that read what large keys hold would take gigabytes.
+const maxKept = 4 << 10
+
+// whyGone marks what is kept in the place of a longer result.
+const whyGone = "its answer is too long to be kept, and the first one did not arrive"
+
+// Stub implements raft.Longish.
+func (r Result) Stub() any {
+	size := len(r.Value)
+	if r.kv != nil {
+		for i := range r.kv.Results {
+			size += 64 + len(r.kv.Results[i].Key) + len(r.kv.Results[i].Value)
+		}
+		for i := range r.kv.Errors {
+			size += 16 + len(r.kv.Errors[i].What)
+		}
+	}
+	if size <= maxKept {
+		return nil
+	}
+	return Result{Index: r.Index, Err: model.Errorf(model.CodeInternal, "the change took effect, but what it answered is not known").
+		Because(whyGone).Try("read what you want to know; do not repeat it blindly")}
+}
+
+// Gone implements raft.Longish.
+func (r Result) Gone() bool { return r.Err != nil && r.Err.Why == whyGone }
+
 // encoded is r as it travels and lies in snapshots.
 func (r Result) encoded() (Result, error) {
 	if r.kv == nil {

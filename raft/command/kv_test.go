@@ -78,3 +78,29 @@ func TestKVRead(t *testing.T) {
 		t.Errorf("out = %+v", out)
 	}
 }
+
+// What a writing transaction reads is not remembered for retries: 65,536 such answers would fill the memory of
+// every node, and its snapshots.
+func TestLongAnswersAreNotKept(t *testing.T) {
+	store := state.New()
+	m := NewMachine(store)
+	big := make([]byte, 300<<10)
+	ops := []KVOp{{Verb: "set", Key: "a", Value: big}, {Verb: "get", Key: "a"}}
+	whole := apply(t, m, 1, &KVTxn{Ops: ops})
+	var out KVTxnResult
+	if err := whole.Decode(&out); err != nil || len(out.Results) != 2 || len(out.Results[1].Value) != len(big) {
+		t.Fatalf("the answer itself: %v", err)
+	}
+	kept := whole.Stub().(Result)
+	raw, err := m.EncodeResult(kept)
+	if err != nil || len(raw) > maxKept || kept.Err == nil || kept.Index != 1 {
+		t.Fatalf("%d bytes are kept: %+v %v", len(raw), kept, err)
+	}
+	if back, err := m.DecodeResult(raw); err != nil || !back.(Result).Gone() {
+		t.Errorf("from a snapshot it is %+v: %v", back, err)
+	}
+	short := apply(t, m, 2, &KVTxn{Ops: ops[:1]})
+	if stub := short.Stub(); stub != nil || short.Gone() {
+		t.Errorf("the answer of a write is not kept, but %+v", stub)
+	}
+}
