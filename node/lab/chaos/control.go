@@ -267,6 +267,7 @@ func (c *Control) keepsQuorum(ctx context.Context, plan map[string]fault.Fault) 
 	for _, cut := range st.Cuts {
 		v.cut[[2]string{cut.From, cut.To}] = true
 	}
+	v.heed(c.words(ctx))
 	return v.allow(plan, owner)
 }
 

@@ -4,13 +4,14 @@ import (
 	"slices"
 	"time"
 
+	"appliance/node/api"
 	"appliance/node/lab/fault"
 	"appliance/node/model"
 )
 
 // view is what is known of the masters' ability to agree.
 type view struct {
-	masters []string
+	masters []string           // that vote
 	down    map[string]bool    // cannot take part
 	cut     map[[2]string]bool // frames from the first do not reach the second
 }
@@ -25,6 +26,12 @@ const (
 	// deadDelay is the time of an fsync from which a disk counts as dead: an
 	// election times out before it.
 	deadDelay = 400 * time.Millisecond
+	// starvingRate is the rate in bytes a second below which a link counts as
+	// dead: heartbeats wait behind entries and gossip longer than an election.
+	starvingRate = 20_000
+	// strangeClock is how wrong a clock may be until its machine counts as lost:
+	// the others' new certificates are dated back by as much (node/pki).
+	strangeClock = 10 * time.Minute
 )
 
 // suffer adds a fault of the machine. owner tells a machine by its hardware
@@ -33,7 +40,8 @@ func (v *view) suffer(machine string, f fault.Fault, owner func(mac string) stri
 	switch {
 	case f.Kind == fault.Kill, f.Kind == fault.Pause, f.Kind == fault.HungDisk, f.Kind == fault.FullDisk,
 		f.Kind == fault.Address, // its node starts again, and the others must find it
-		f.Kind == fault.SlowDisk && f.Delay >= deadDelay, f.Kind == fault.Loss && f.Percent >= deafLoss:
+		f.Kind == fault.SlowDisk && f.Delay >= deadDelay, f.Kind == fault.Loss && f.Percent >= deafLoss,
+		f.Kind == fault.SlowLink && f.Rate < starvingRate, f.Kind == fault.Clock && f.Offset.Abs() >= strangeClock:
 		v.down[machine] = true
 	case f.Kind == fault.Cut:
 		for _, mac := range f.In {
@@ -64,7 +72,7 @@ func (v *view) agree() int {
 }
 
 // allow refuses a plan after which no majority of the masters can agree,
-// unless it takes nothing away. The view suffers it.
+// unless as many can as before. The view suffers it.
 func (v *view) allow(plan map[string]fault.Fault, owner func(mac string) string) error {
 	before := v.agree()
 	for m, f := range plan {
@@ -73,7 +81,7 @@ func (v *view) allow(plan map[string]fault.Fault, owner func(mac string) string)
 		}
 		v.suffer(m, f, owner)
 	}
-	if v.quorum() || v.agree() == before && before > len(v.masters)/2 {
+	if v.quorum() || v.agree() == before {
 		return nil
 	}
 	return model.Errorf(model.CodeConflict, "with this fault %d of %d masters could still agree: no majority", v.agree(), len(v.masters)).
@@ -83,3 +91,33 @@ func (v *view) allow(plan map[string]fault.Fault, owner func(mac string) string)
 
 // quorum says whether a majority of the masters can agree.
 func (v *view) quorum() bool { return v.agree() > len(v.masters)/2 }
+
+// heed takes the leader's word for who votes, and for who of them lives: a
+// master whose log is damaged, that starts again and again or is being rebuilt
+// runs, and agrees to nothing. A living voter must name that leader itself.
+// answers are the masters' own words, by machine; without a leader's among
+// them nothing is known.
+func (v *view) heed(answers map[string]api.Status) {
+	var leader *api.Status
+	for name, st := range answers {
+		if st.Leader == name && (leader == nil || st.Index > leader.Index) { // one that was deposed may not know yet
+			leader = &st
+		}
+	}
+	if leader == nil {
+		return
+	}
+	var voters []string
+	for _, n := range leader.Nodes {
+		if n.Vote != api.VoteVoter {
+			continue
+		}
+		voters = append(voters, n.Name)
+		if !n.Alive || answers[n.Name].Leader != leader.Leader {
+			v.down[n.Name] = true
+		}
+	}
+	if len(voters) > 0 {
+		v.masters = voters
+	}
+}

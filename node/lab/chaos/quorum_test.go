@@ -4,7 +4,9 @@ import (
 	"testing"
 	"time"
 
+	"appliance/node/api"
 	"appliance/node/lab/fault"
+	"appliance/node/model"
 )
 
 func TestQuorum(t *testing.T) {
@@ -17,6 +19,10 @@ func TestQuorum(t *testing.T) {
 		return suffering{to, fault.Fault{Kind: fault.Cut, In: from}}
 	}
 	kind := func(m, k string) suffering { return suffering{m, fault.Fault{Kind: k}} }
+	slow := func(m string) suffering { return suffering{m, fault.Fault{Kind: fault.SlowLink, Rate: 1000}} }
+	clock := func(m string, off time.Duration) suffering {
+		return suffering{m, fault.Fault{Kind: fault.Clock, Offset: off}}
+	}
 	for _, tt := range []struct {
 		name   string
 		faults []suffering
@@ -37,6 +43,11 @@ func TestQuorum(t *testing.T) {
 		{"much loss", []suffering{{"mm1", fault.Fault{Kind: fault.Loss, Percent: 80}}}, 2},
 		{"a slow disk votes", []suffering{{"mm1", fault.Fault{Kind: fault.SlowDisk, Delay: 100 * time.Millisecond}}}, 3},
 		{"a very slow one does not", []suffering{{"mm1", fault.Fault{Kind: fault.SlowDisk, Delay: time.Second}}}, 2},
+		{"a slow link passes heartbeats", []suffering{{"mm1", fault.Fault{Kind: fault.SlowLink, Rate: 100_000}}}, 3},
+		{"a starving one does not", []suffering{slow("mm1"), slow("mm2")}, 1},
+		{"a clock that is minutes off", []suffering{clock("mm1", 2*time.Minute), clock("mm2", -2*time.Minute)}, 3},
+		{"clocks that certificates do not bear", []suffering{clock("mm1", 48*time.Hour), clock("mm2", -48*time.Hour)}, 1},
+		{"a clock that is as far back as certificates bear", []suffering{clock("mm1", -10*time.Minute)}, 2},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			v := newView([]string{"mm1", "mm2", "mm3"})
@@ -62,6 +73,9 @@ func TestRestartsAndWipesNeedTheQuorum(t *testing.T) {
 		{"a second one", []string{"mm3"}, []string{"mm1"}, false},
 		{"one that is down", []string{"mm3"}, []string{"mm3"}, true},
 		{"an agent", []string{"mm3"}, []string{"ms1"}, true},
+		{"an agent when no majority is left", []string{"mm2", "mm3"}, []string{"ms1"}, true},
+		{"a dead one when no majority is left", []string{"mm2", "mm3"}, []string{"mm2"}, true},
+		{"the last one", []string{"mm2", "mm3"}, []string{"mm1"}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			v := newView([]string{"mm1", "mm2", "mm3"})
@@ -70,6 +84,50 @@ func TestRestartsAndWipesNeedTheQuorum(t *testing.T) {
 			}
 			if err := v.allow(gone(tt.gone), nil); (err == nil) != tt.ok {
 				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+func TestOnlyLivingVotersCount(t *testing.T) {
+	node := func(name string, alive bool, vote string) api.NodeView {
+		return api.NodeView{Node: &model.Node{Name: name}, Alive: alive, Vote: vote}
+	}
+	says := func(leader string, nodes ...api.NodeView) api.Status { return api.Status{Leader: leader, Nodes: nodes} }
+	one, two, three := node("mm1", true, api.VoteVoter), node("mm2", true, api.VoteVoter), node("mm3", true, api.VoteVoter)
+	agent := node("ms1", true, "")
+	for _, tt := range []struct {
+		name    string
+		answers map[string]api.Status
+		agree   int
+		spared  string // a machine that can be taken away
+		needed  string // and one that cannot
+	}{
+		{"all vote", map[string]api.Status{"mm1": says("mm1", one, two, three, agent), "mm2": says("mm1"), "mm3": says("mm1")}, 3, "mm2", ""},
+		{"one is dead to the leader", map[string]api.Status{"mm1": says("mm1", one, two, node("mm3", false, api.VoteVoter)), "mm2": says("mm1"), "mm3": says("mm1")}, 2, "mm3", "mm2"},
+		{"one starts again and again", map[string]api.Status{"mm1": says("mm1", one, two, three), "mm2": says("mm1")}, 2, "mm3", "mm1"},
+		{"one does not follow", map[string]api.Status{"mm1": says("mm1", one, two, three), "mm2": says("mm1"), "mm3": says("")}, 2, "mm3", "mm2"},
+		{"one was rebuilt and has no vote yet", map[string]api.Status{"mm1": says("mm1", one, two, node("mm3", false, api.VoteVoter), node("mm3", true, api.VoteStandby)),
+			"mm2": says("mm1"), "mm3": says("mm1")}, 2, "mm3", "mm2"},
+		{"two vote, and both are needed", map[string]api.Status{"mm1": says("mm1", one, two, node("mm3", true, api.VoteStandby)), "mm2": says("mm1"), "mm3": says("mm1")}, 2, "mm3", "mm2"},
+		{"one has been deposed", map[string]api.Status{"mm1": says("mm1", one, two, node("mm3", false, api.VoteVoter)),
+			"mm2": {Leader: "mm2", Index: 9, Nodes: []api.NodeView{node("mm1", false, api.VoteVoter), two, three}}, "mm3": says("mm2")}, 2, "mm1", "mm3"},
+		{"nobody leads", map[string]api.Status{"mm1": says(""), "mm2": says("mm3", one)}, 3, "mm1", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			look := func() *view {
+				v := newView([]string{"mm1", "mm2", "mm3"})
+				v.heed(tt.answers)
+				return v
+			}
+			if got := look().agree(); got != tt.agree {
+				t.Errorf("%d agree, want %d", got, tt.agree)
+			}
+			if err := look().allow(gone([]string{tt.spared}), nil); err != nil {
+				t.Errorf("%s can be spared: %v", tt.spared, err)
+			}
+			if tt.needed != "" && look().allow(gone([]string{tt.needed}), nil) == nil {
+				t.Errorf("%s is needed", tt.needed)
 			}
 		})
 	}

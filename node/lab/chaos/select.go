@@ -3,6 +3,7 @@ package chaos
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 
 	"appliance/node/api"
@@ -117,6 +118,29 @@ func (c *Control) spare(ctx context.Context, masters []string) ([]string, error)
 
 // lookTime bounds the question who leads.
 const lookTime = 2 * time.Second
+
+// words are what the masters say themselves, by machine; the silent ones are
+// left out.
+func (c *Control) words(ctx context.Context) map[string]api.Status {
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	answers := map[string]api.Status{}
+	var mu sync.Mutex
+	var group sync.WaitGroup
+	for _, m := range c.cluster.Masters() {
+		group.Go(func() {
+			n := newNode(c.lab, m.Name)
+			defer n.http.CloseIdleConnections()
+			if st, err := n.status(ctx); err == nil {
+				mu.Lock()
+				answers[m.Name] = st
+				mu.Unlock()
+			}
+		})
+	}
+	group.Wait()
+	return answers
+}
 
 // Look asks the masters for the state and believes the one that has seen
 // most.
