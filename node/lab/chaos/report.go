@@ -62,7 +62,7 @@ func (r *run) finish() {
 		rep.Clients = append(rep.Clients, *t)
 	}
 	slices.SortFunc(rep.Clients, func(a, b Tally) int { return strings.Compare(a.Client, b.Client) })
-	unchecked := r.unchecked()
+	unchecked, undone := r.unchecked(), r.undone()
 	rep.Rules, rep.Notes = r.wrong.list()
 	rep.Violations = r.wrong.violations()
 	checked, missed := r.load.kv.counts()
@@ -81,6 +81,8 @@ func (r *run) finish() {
 		rep.Meaningless = "no fault was made"
 	case len(idle) > 0:
 		rep.Meaningless = "no fault had an effect in " + strings.Join(idle, ", ")
+	case undone != "":
+		rep.Meaningless = "a step was never carried out: " + undone
 	case unchecked != "":
 		rep.Meaningless = "it was hardly looked at whether: " + unchecked
 	case missed > 0:

@@ -54,6 +54,8 @@ type run struct {
 	sizes   []map[string]Size
 	calm    time.Duration // since when only calm scenarios ran
 	oldKeys []string      // that a rotation under way replaces
+	steps   map[stepKey]*stepTally
+	asked   []stepKey // the keys of steps, in their order
 }
 
 func (r *run) say(format string, args ...any) {
@@ -306,7 +308,11 @@ func (r *run) scenario(ctx context.Context, sc Scenario, length time.Duration) e
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		a, err := r.step(ctx, e.step)
+		a, err := r.insist(ctx, e.step)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		r.tell(sc.Name, e.step, err)
 		switch {
 		case err == nil:
 			p.Faults++

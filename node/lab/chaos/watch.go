@@ -3,15 +3,12 @@ package chaos
 import (
 	"context"
 	"fmt"
-	"net"
-	"net/http"
 	"strings"
 	"sync"
 	"time"
 
 	"appliance/node/api"
 	"appliance/node/lab"
-	"appliance/node/lab/fault"
 	"appliance/node/model"
 	"appliance/vagrant"
 )
@@ -150,106 +147,6 @@ func (w *watch) containers(context.Context) {
 			where[id] = m.Name
 		}
 	}
-}
-
-// holders looks who has the virtual address, and if several have it, whether
-// two of them answer visitors at the same time: one answers before and after
-// the other does.
-func (w *watch) holders(ctx context.Context) {
-	var list []string
-	for _, m := range w.cluster.Machines {
-		addrs, err := w.lab.Addresses(m.Name)
-		if err != nil {
-			continue
-		}
-		for _, a := range addrs {
-			if a == w.cluster.VIP.String() {
-				list = append(list, m.Name)
-			}
-		}
-	}
-	w.wrong.check(vipRule, 1)
-	if len(list) < 2 {
-		return
-	}
-	for i, a := range list {
-		for _, b := range list[i+1:] {
-			if w.answers(ctx, a) && w.answers(ctx, b) && w.answers(ctx, a) && w.answers(ctx, b) {
-				w.both(a, b)
-			}
-		}
-	}
-}
-
-const (
-	// hearTime is what two holders have to hear each other, and for one to
-	// yield: five adverts.
-	hearTime = time.Second
-	// lookAgain is the longest time between two looks that are one.
-	lookAgain = 2 * time.Second
-)
-
-// double is the time in which two machines both answered.
-type double struct{ since, last time.Time }
-
-// both notes that two machines answer. That is the protocol's nature while
-// they cannot hear each other (lb/DESIGN.md), and wrong soon after.
-func (w *watch) both(a, b string) {
-	now := time.Now()
-	if w.deaf(a, b) {
-		w.wrong.note("while %s and %s could not hear each other, both answered at the virtual address, as lb/DESIGN.md says", a, b)
-		w.doubles = nil
-		return
-	}
-	if w.doubles == nil {
-		w.doubles = map[string]*double{}
-	}
-	d := w.doubles[a+b]
-	if d == nil || now.Sub(d.last) > lookAgain {
-		d = &double{since: now}
-		w.doubles[a+b] = d
-	}
-	d.last = now
-	if now.Sub(d.since) > hearTime {
-		w.wrong.violate(vipRule, "%s and %s have both answered at %s for %s", a, b, w.cluster.VIP, now.Sub(d.since).Round(time.Millisecond))
-	}
-}
-
-// deaf says whether a fault in force keeps frames of one from the other.
-func (w *watch) deaf(a, b string) bool {
-	for _, m := range []string{a, b} {
-		list, _ := w.lab.Faults(m)
-		for _, f := range list {
-			if f.Kind == fault.Cut || f.Kind == fault.Loss || f.Kind == fault.SlowLink {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// answerTime is longer than a proxy needs and shorter than a move of the
-// address takes.
-const answerTime = 300 * time.Millisecond
-
-// answers asks the machine itself, as a visitor whose frames it gets would.
-func (w *watch) answers(ctx context.Context, machine string) bool {
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
-	defer cancel()
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
-		return w.lab.Dial(ctx, machine, "tcp", addr)
-	}}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+w.cluster.VIP.String()+"/", nil)
-	if err != nil {
-		return false
-	}
-	req.Host = appHost
-	resp, err := client.Do(req)
-	if err != nil {
-		return false
-	}
-	resp.Body.Close()
-	return resp.StatusCode == http.StatusOK
 }
 
 // auditTail is how much of the log is verified while there is work to do.
