@@ -33,9 +33,12 @@ const (
 	likeAge   = 2
 	minPairs  = 5 // less than this proves nothing
 	maxGrowth = 5 // percent of the memory
-	// slack of goroutines and files: connections come and go.
-	slack = 40
+	// slack and slackPercent of goroutines and files: connections come and go.
+	slack, slackPercent = 10, 5
 )
+
+// most is how many goroutines or files there may be of so many at first.
+func most(first int) int { return first + slack + first*slackPercent/100 }
 
 // windows are the times whose sizes are compared: the first and the last third
 // of what follows the warm-up.
@@ -191,7 +194,7 @@ func (r *Report) judgeMemory(g Growth) {
 
 // judgeCounts says whether goroutines and files are over their limit.
 func (r *Report) judgeCounts(g Growth) {
-	if g.First.Goroutines > 0 && (g.Last.Goroutines > g.First.Goroutines+slack || g.Last.Files > g.First.Files+slack) {
+	if g.First.Goroutines > 0 && (g.Last.Goroutines > most(g.First.Goroutines) || g.Last.Files > most(g.First.Files)) {
 		r.Grown = append(r.Grown, fmt.Sprintf("%s went from %d goroutines and %d files to %d and %d", g.Of,
 			g.First.Goroutines, g.First.Files, g.Last.Goroutines, g.Last.Files))
 	}

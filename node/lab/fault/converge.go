@@ -19,16 +19,16 @@ type Machine struct {
 }
 
 // converge makes the machine suffer from what is in force at now, and from
-// nothing else of ours. Everything is tried, also if something fails. The
-// caller holds the lock.
-func (m Machine) converge(now time.Time) error {
+// nothing else of ours. The fault with the id over counts as ended. Everything
+// is tried, also if something fails. The caller holds the lock.
+func (m Machine) converge(now time.Time, over string) error {
 	list, err := List(m.Dir)
 	if err != nil {
 		return err
 	}
 	live := list[:0]
 	for _, f := range list {
-		if f.Until.After(now) {
+		if f.Until.After(now) && f.ID != over {
 			live = append(live, f)
 		}
 	}
@@ -56,12 +56,12 @@ func (m Machine) begin(f Fault, now time.Time) error {
 	if err := write(path, f); err != nil {
 		return err
 	}
-	err = m.converge(now)
+	err = m.converge(now, "")
 	if err == nil && f.Kind == Pause {
 		err = signalAll(f.Service, syscall.SIGSTOP)
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(path), m.converge(now))
+		return errors.Join(err, os.Remove(path), m.converge(now, ""))
 	}
 	return nil
 }
@@ -79,7 +79,7 @@ func (m Machine) end(f Fault, by string, hits uint64) error {
 	}
 	hits += m.hits(f)
 	err = write(filepath.Join(m.Dir, f.ID+endedEnd), Ended{f, hits, by})
-	return errors.Join(err, os.Remove(path), m.converge(time.Now()))
+	return errors.Join(err, m.converge(time.Now(), f.ID), os.Remove(path)) // whoever sees no record sees no fault
 }
 
 // hits is what the kernel and the disk have counted for the fault. Faults of
@@ -109,7 +109,7 @@ func (m Machine) Heal() error {
 		return errors.Join(err, lerr)
 	}
 	defer unlock()
-	return errors.Join(err, m.converge(time.Now()))
+	return errors.Join(err, m.converge(time.Now(), ""))
 }
 
 // End ends the fault with the id, or all of them if it is empty. One that is
@@ -155,7 +155,7 @@ func (m Machine) goHome(list []Fault, now time.Time) error {
 		return err
 	}
 	defer unlock()
-	return m.converge(now)
+	return m.converge(now, "")
 }
 
 // isKeeper says whether the process is one of ours: pids are given again.

@@ -5,7 +5,8 @@
 //
 // Honest, it adds about 35 microseconds to a write of 4 KiB and 110 to a write
 // with fsync that takes 150 on a virtual disk (BenchmarkDisk); reads come from the
-// kernel's page cache.
+// kernel's page cache, also while the disk hangs. Names and attributes can always
+// be read, as if they were cached, too.
 package lyingfs
 
 import (
@@ -20,7 +21,7 @@ type Behaviour struct {
 	Fsync time.Duration `json:"fsync_ns,omitempty"` // added to each fsync
 	Write time.Duration `json:"write_ns,omitempty"` // added to each write
 	Full  bool          `json:"full,omitempty"`     // no space for new data
-	Hung  bool          `json:"hung,omitempty"`     // what changes something, or waits for the disk, waits
+	Hung  bool          `json:"hung,omitempty"`     // what changes something, or needs the disk to be read, waits
 	Until time.Time     `json:"until,omitzero"`     // then it is honest again, whoever forgets to say so
 }
 
@@ -69,7 +70,7 @@ func (d *disk) sync() {
 	d.delay(b.Fsync)
 }
 
-// change is passed by what changes names, which needs no space.
+// change is passed by what changes names or attributes, which needs no space.
 func (d *disk) change() { d.hang() }
 
 // hang waits as long as the disk does. There is no other end: a process in

@@ -1,12 +1,17 @@
 package lyingfs
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"appliance/node/needs"
 )
@@ -110,6 +115,87 @@ func TestDisk(t *testing.T) {
 	}
 	if hits := set(t, address, Behaviour{}); hits < 4 {
 		t.Errorf("%d hits are counted", hits)
+	}
+}
+
+// TestHungDiskHangsForAll looks at each operation in a directory of its own: they
+// would wait for one another's locks.
+func TestHungDiskHangsForAll(t *testing.T) {
+	point, address := lying(t)
+	old := bytes.Repeat([]byte("old "), 4096)
+	in := func(dir, name string) string { return filepath.Join(point, dir, name) }
+	uncached := func(path string) error {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+			return err
+		}
+		text, err := io.ReadAll(f)
+		if err == nil && !bytes.Equal(text, old) {
+			err = fmt.Errorf("read %.20q", text)
+		}
+		return err
+	}
+	hangs := map[string]func(dir string) error{
+		"create":   func(dir string) error { return os.WriteFile(in(dir, "new"), nil, 0o600) },
+		"mkdir":    func(dir string) error { return os.Mkdir(in(dir, "new"), 0o700) },
+		"rmdir":    func(dir string) error { return os.Remove(in(dir, "dir")) },
+		"symlink":  func(dir string) error { return os.Symlink("old", in(dir, "new")) },
+		"link":     func(dir string) error { return os.Link(in(dir, "old"), in(dir, "new")) },
+		"mknod":    func(dir string) error { return syscall.Mkfifo(in(dir, "new"), 0o600) },
+		"rename":   func(dir string) error { return os.Rename(in(dir, "old"), in(dir, "new")) },
+		"unlink":   func(dir string) error { return os.Remove(in(dir, "old")) },
+		"chmod":    func(dir string) error { return os.Chmod(in(dir, "old"), 0o640) },
+		"truncate": func(dir string) error { return os.Truncate(in(dir, "old"), 3) },
+		"utimes":   func(dir string) error { return os.Chtimes(in(dir, "old"), time.Now(), time.Now()) },
+		"read":     func(dir string) error { return uncached(in(dir, "old")) },
+	}
+	for dir := range hangs {
+		if err := errors.Join(os.MkdirAll(in(dir, "dir"), 0o700), os.WriteFile(in(dir, "old"), old, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cached := filepath.Join(point, "cached")
+	if err := os.WriteFile(cached, old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(cached); err != nil || !bytes.Equal(text, old) {
+		t.Fatal(err)
+	}
+
+	set(t, address, Behaviour{Hung: true, Until: time.Now().Add(10 * time.Second)})
+	began := time.Now()
+	if text, err := os.ReadFile(cached); err != nil || !bytes.Equal(text, old) || time.Since(began) > 5*time.Second { // open does not empty the cache
+		t.Fatalf("what is cached: %.20q, %v", text, err)
+	}
+	done := map[string]chan error{}
+	for name, op := range hangs {
+		ch := make(chan error, 1)
+		done[name] = ch
+		go func() { ch <- op(name) }()
+	}
+	time.Sleep(200 * time.Millisecond)
+	for name, ch := range done {
+		select {
+		case err := <-ch:
+			t.Errorf("%s on a hung disk: %v", name, err)
+			ch <- nil
+		default:
+		}
+	}
+	set(t, address, Behaviour{})
+	for name, ch := range done {
+		select {
+		case err := <-ch:
+			if err != nil {
+				t.Errorf("%s after the end: %v", name, err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s hangs on", name)
+		}
 	}
 }
 
