@@ -30,11 +30,11 @@ func (c apiCluster) VIPHolder() string              { return c.n.vipHolder() }
 
 func (c apiCluster) Confirm(ctx context.Context) (time.Time, bool) { return c.n.confirm(ctx) }
 
-func (c apiCluster) Catalog(ctx context.Context) *discovery.Table {
+func (c apiCluster) Catalog(ctx context.Context) (*discovery.Table, error) {
 	ctx, cancel := context.WithTimeout(ctx, readWait)
 	defer cancel()
-	_ = c.n.catalog.Fresh(ctx) // what there is, then
-	return c.n.catalog.Current()
+	err := c.n.catalog.Fresh(ctx)
+	return c.n.catalog.Current(), err
 }
 
 func (c apiCluster) NewJoinToken(role model.Role, now time.Time) (string, model.JoinToken, error) {

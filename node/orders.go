@@ -92,6 +92,17 @@ func (o *order) save(c Config) error {
 
 // done notes the outcome and drops the order.
 func (o *order) done(c Config, err error) error {
+	if err := o.note(c, err); err != nil {
+		return err // it is carried out again
+	}
+	if o.replaced(c) {
+		return errNewOrder
+	}
+	path, second, _ := c.twice(orderFile)
+	return durable.RemoveTwice(path, second)
+}
+
+func (o *order) note(c Config, err error) error {
 	d := OrderDone{Kind: o.Kind, At: o.At, Kept: o.Kept}
 	if err != nil && !errors.As(err, &d.Err) {
 		d.Err = model.Errorf(model.CodeInternal, "%v", err)
@@ -100,14 +111,7 @@ func (o *order) done(c Config, err error) error {
 	if err == nil {
 		err = durable.WriteSealed(c.dir(doneFile), body)
 	}
-	if err != nil {
-		return err // it is carried out again
-	}
-	if o.replaced(c) {
-		return errNewOrder
-	}
-	path, second, _ := c.twice(orderFile)
-	return durable.RemoveTwice(path, second)
+	return err
 }
 
 // replaced reports whether there is a later order.
@@ -176,27 +180,34 @@ func scratch() *raft.Replica { return raft.NewReplica(command.NewMachine(state.N
 // between leaves it without a quorum, and the order is carried out again.
 func (n *Node) recover(o *order) error {
 	rc := n.cfg.raft(scratch(), n.log)
+	before := o.Before
+	if before.Number == 0 { // the order is of an older version
+		before = n.generation
+	}
+	begun := n.generation.Number != before.Number // by an attempt that was cut short, of this order or one that it replaces
 	if _, err := raft.Inspect(rc); err != nil {
+		if begun {
+			return damaged(err)
+		}
 		return o.done(n.cfg, damaged(err))
 	}
 	o.Kept = ""
 	place := o.place(n.cfg, "raft-before-recover")
 	if err := raft.KeepCopy(rc, place); err != nil {
+		if begun {
+			return unfinished(err)
+		}
 		return o.done(n.cfg, unchanged(err))
 	}
 	o.Kept = place
-	before := o.Before
-	if before.Number == 0 { // the order is of an older version
-		before = n.generation
-	}
 	err := o.Generation.save(n.cfg)
 	changed := false
 	if err == nil {
 		changed, err = raft.Recover(n.cfg.raft(scratch(), n.log))
 	}
 	switch {
-	case err != nil && changed:
-		return damaged(err) // and again at the next start
+	case err != nil && (changed || begun):
+		return unfinished(err)
 	case err != nil:
 		if undone := before.save(n.cfg); undone != nil {
 			return errors.Join(err, undone) // the same: no peer is reached meanwhile
@@ -217,6 +228,12 @@ func (o *order) place(c Config, what string) string {
 func unchanged(err error) error {
 	return model.Errorf(model.CodeUnavailable, "the recovery was not begun").Because("%v", err).
 		Try("nothing was changed: make room on the disk, or repair it, and run appliance recover again")
+}
+
+// unfinished ends the node, which goes on with the recovery at its next start: there is no way back.
+func unfinished(err error) error {
+	return model.Errorf(model.CodeUnavailable, "the recovery is not finished").Because("%v", err).
+		Try("make room on the disk, or repair it, and start this node again: it goes on with it")
 }
 
 // freshLeaf gives a master that was off for long a certificate to knock with.

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -114,6 +115,38 @@ func TestFailedRecoveryLeavesEverythingAsItWas(t *testing.T) {
 	}
 }
 
+// What an attempt that was cut short has begun is finished, never undone: other masters may have heard the new
+// generation, and the log may know this master only.
+func TestBegunRecoveryIsNotDropped(t *testing.T) {
+	n := stopped(t, 0) // the log cannot be changed, since it has no state
+	before := n.generation
+	first := &order{Kind: orderRecover, At: time.Now().UTC(), Before: before, Generation: generation{Generation: wire.Generation{Number: 2}}}
+	n.generation = first.Generation // as it is read at the start after the crash
+	if err := errors.Join(n.generation.save(n.cfg), first.save(n.cfg)); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.carryOutOrder(t.Context()); err == nil || !strings.Contains(err.Error(), "not finished") {
+		t.Error(err)
+	}
+	p := &RecoveryPlan{config: n.cfg, generation: generation{Generation: wire.Generation{Number: 3}}}
+	if _, err := p.Order(); err != nil {
+		t.Fatal(err)
+	}
+	o, err := readOrder(n.cfg)
+	if err != nil || o.Before.Number != before.Number || o.Generation.Number != 3 {
+		t.Fatalf("the second order: %+v %v", o, err)
+	}
+	if err := n.carryOutOrder(t.Context()); err == nil {
+		t.Error("the second order is done")
+	}
+	if left, err := readOrder(n.cfg); left == nil || err != nil {
+		t.Errorf("the second order is dropped: %v", err)
+	}
+	if g, err := readGeneration(n.cfg); err != nil || g.Number != 3 {
+		t.Errorf("generation %+v %v", g, err)
+	}
+}
+
 // A master whose log is set aside must not start as if it had never had one because the order is lost.
 func TestOrderHasASecondCopy(t *testing.T) {
 	n := stopped(t, 1)
@@ -175,6 +208,25 @@ func resynced(t *testing.T, n *Node) {
 	}
 }
 
+// undoneAndResynced has an undo that is cut short when it has put the log back.
+func undoneAndResynced(t *testing.T, n *Node) {
+	t.Helper()
+	if _, err := OrderUndo(n.cfg.Data, ""); err != nil {
+		t.Fatal(err)
+	}
+	o, err := readOrder(n.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := raft.PutBack(n.cfg.raft(nil, quiet()), o.Kept, o.place(n.cfg, "raft-before-undo")); err != nil {
+		t.Fatal(err)
+	}
+	resynced(t, n)
+	if n.logTerm(t) != 0 {
+		t.Fatal("the log that was put back is not set aside again")
+	}
+}
+
 func TestUndoPutsTheLogBack(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -184,6 +236,7 @@ func TestUndoPutsTheLogBack(t *testing.T) {
 	}{
 		{"it waits", func(*testing.T, *Node) {}, 4, ""},
 		{"it was asked for twice", resynced, 4, ""},
+		{"it was undone, and asked for again at once", undoneAndResynced, 4, ""},
 		{"a new log was begun, of a later generation", func(t *testing.T, n *Node) {
 			n.generation.Number = 2
 			if err := n.generation.save(n.cfg); err != nil {

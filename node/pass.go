@@ -42,12 +42,13 @@ var passedHeaders = []string{"Authorization", "X-Consul-Token", "Content-Type", 
 type passer struct {
 	masters func() []string // wire addresses, the best first
 	names   func() []string
+	known   func(ctx context.Context, r *http.Request) error // whether the request has a token that is one
 	client  *http.Client
 	slots   chan struct{}
 }
 
 func (n *Node) newPasser() *passer {
-	return &passer{masters: n.mastersByRank, names: n.masterNames, client: n.dialer.BulkClient(), slots: make(chan struct{}, maxPassed)}
+	return &passer{masters: n.mastersByRank, names: n.masterNames, known: n.knownToken, client: n.dialer.BulkClient(), slots: make(chan struct{}, maxPassed)}
 }
 
 // pass implements api.Server.Pass.
@@ -56,6 +57,9 @@ func (p *passer) pass(w http.ResponseWriter, r *http.Request) error {
 		return model.Errorf(model.CodeDenied, "an agent may not do this by itself").
 			Because("it is for operators, and root on an agent is none").
 			Try("run it on a master (%s), or give an operator's token: --token or APPLIANCE_TOKEN; a master makes one: appliance token create --name NAME --operator", strings.Join(p.names(), " "))
+	}
+	if err := p.known(r.Context(), r); err != nil { // who has none takes no slot, and the body stays unread
+		return err
 	}
 	select {
 	case p.slots <- struct{}{}:
@@ -78,6 +82,21 @@ func (p *passer) pass(w http.ResponseWriter, r *http.Request) error {
 	w.WriteHeader(resp.StatusCode)
 	_, _ = io.Copy(w, resp.Body) // one of both is gone if this fails
 	return nil
+}
+
+// knownToken looks at a request's token, again with the newest state if this node does not know it: it may
+// just have been made.
+func (n *Node) knownToken(ctx context.Context, r *http.Request) error {
+	_, _, err := n.access.policy(r)
+	if err == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, readWait)
+	defer cancel()
+	if n.core.Linearize(ctx) == nil {
+		_, _, err = n.access.policy(r)
+	}
+	return err
 }
 
 // send asks one master after the other until one is reached. What was sent is

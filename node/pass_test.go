@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -59,7 +60,7 @@ func newPassing(t *testing.T) *passing {
 }
 
 func (p *passing) passer(masters func() []string) *passer {
-	return &passer{masters: masters, names: func() []string { return []string{"mm1"} }, client: wire.NewDialer(p.agent.keys).BulkClient(), slots: make(chan struct{}, 1)}
+	return &passer{masters: masters, names: func() []string { return []string{"mm1"} }, known: (&Node{core: p.agent.core, access: access{p.agent.store}}).knownToken, client: wire.NewDialer(p.agent.keys).BulkClient(), slots: make(chan struct{}, 1)}
 }
 
 // call asks the agent through its unix socket, or from another address.
@@ -128,6 +129,29 @@ func TestAgentPassesOnWhatATokenAllows(t *testing.T) {
 	if r := state.Audit.Last(snap); r == nil || !strings.Contains(r.Actor.Who, "(operator)") || r.Actor.Node != "m0" ||
 		!strings.HasSuffix(r.Actor.From, " by a1") || !strings.HasPrefix(r.Actor.Via, "POST "+api.Prefix) {
 		t.Errorf("the audit log says %+v", r)
+	}
+}
+
+// Who has no token that is known takes no place, and does not get to send a body slowly.
+func TestUnknownTokensKeepNobodyOut(t *testing.T) {
+	p := newPassing(t)
+	body, w := io.Pipe() // never written
+	defer w.Close()
+	r := httptest.NewRequest("POST", "http://192.0.2.9:8500"+api.Prefix+"/drain", body)
+	r.Header.Set("Authorization", "Bearer appl_x_y")
+	done := make(chan int, 1)
+	go func() {
+		w := httptest.NewRecorder()
+		p.handler.ServeHTTP(w, r)
+		done <- w.Code
+	}()
+	select {
+	case code := <-done:
+		if code != http.StatusForbidden {
+			t.Errorf("answered %d", code)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it waits for the body")
 	}
 }
 

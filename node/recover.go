@@ -327,6 +327,9 @@ func (p *RecoveryPlan) Order() (time.Time, error) {
 	if err != nil {
 		return now, err
 	}
+	if old, _ := readOrder(p.config); old != nil && old.Kind == orderRecover && old.Before.Number != 0 {
+		before = old.Before // that order may have been begun
+	}
 	o := order{Kind: orderRecover, At: now, Generation: p.generation, Before: before}
 	return now, o.save(p.config)
 }

@@ -45,8 +45,9 @@ func OrderResync(ctx context.Context, data, run string, from []string, accept bo
 	o := &order{Kind: orderResync, At: time.Now().UTC(), Masters: addrs}
 	if c.Role != model.RoleMaster {
 		o.Kind = orderRefeed
-	} else if old, _ := readOrder(c); old != nil && old.Kind != orderRecover { // it has no log already; what is damaged is replaced
-		o.SetAside, o.Kept, o.Before = old.SetAside, old.Kept, old.Before
+	} else if old, _ := readOrder(c); old != nil && old.Kind != orderRecover { // it may have no log already; what is damaged is replaced
+		o.Kept, o.Before = old.Kept, old.Before
+		o.SetAside = old.SetAside && old.Kind == orderResync // an undo may have put the log back
 	}
 	return o.At, o.save(c)
 }
@@ -224,10 +225,10 @@ func (n *Node) resync(ctx context.Context, o *order) error {
 }
 
 func (n *Node) setAside(o *order) error {
-	if g, err := readGeneration(n.cfg); err == nil {
+	if g, err := readGeneration(n.cfg); err == nil && o.Before.Number == 0 {
 		o.Before = g
 	}
-	place := o.place(n.cfg, asideName)
+	place := cmp.Or(o.Kept, o.place(n.cfg, asideName)) // an undo that was cut short may have left a part there
 	kept, err := raft.SetAside(n.cfg.raft(nil, n.log), place)
 	if err != nil {
 		return err
@@ -278,12 +279,15 @@ func (n *Node) undo(o *order) error {
 	err := raft.PutBack(n.cfg.raft(nil, n.log), kept, o.place(n.cfg, "raft-before-undo"))
 	if errors.Is(err, fs.ErrNotExist) {
 		// The resync stays: a master without a log must not start as if it had never had one.
+		if o.replaced(n.cfg) {
+			return errNewOrder
+		}
 		back := &order{Kind: orderResync, At: o.Undoes, Masters: o.Masters, SetAside: true}
-		if err := errors.Join(o.done(n.cfg, model.Errorf(model.CodeConflict, "no log was kept that could be put back").Because("%v", err).
-			Try("this master goes on waiting until the others take it in")), back.save(n.cfg)); err != nil {
+		if err := back.save(n.cfg); err != nil {
 			return err
 		}
-		return errNewOrder
+		return cmp.Or(o.note(n.cfg, model.Errorf(model.CodeConflict, "no log was kept that could be put back").Because("%v", err).
+			Try("this master goes on waiting until the others take it in")), error(errNewOrder))
 	}
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"appliance/raft/durable"
@@ -129,7 +130,8 @@ func KeepCopy(c Config, place string) error {
 
 // Recover makes this node the only master, with everything in its log, committed or not: for a cluster
 // whose other masters are lost for ever. The node must not run, and KeepCopy comes first. It may be
-// repeated after a crash. If it fails, changed says whether the directory is another one than before.
+// repeated after a crash. If it fails, changed says whether this node is the only master there already, by
+// this attempt or an earlier one.
 func Recover(c Config) (changed bool, err error) {
 	hlog := newHCLog(c.Log)
 	e, err := examine(c.Dir, c.witness())
@@ -143,21 +145,15 @@ func Recover(c Config) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	before := newest(d.snaps)
 	conf := hraft.DefaultConfig()
 	conf.LocalID, conf.Logger = hraft.ServerID(c.ID), hlog
 	_, trans := hraft.NewInmemTransport(hraft.ServerAddress(c.Addr))
 	alone := hraft.Configuration{Servers: []hraft.Server{{ID: hraft.ServerID(c.ID), Address: hraft.ServerAddress(c.Addr)}}}
 	err = hraft.RecoverCluster(conf, fsm{c.Replica}, d.log, d.stable, d.snaps, trans, alone)
 	// The new members are in a snapshot. Until it is there, nothing has changed.
-	return newest(d.snaps) != before, errors.Join(err, d.close())
-}
-
-func newest(snaps hraft.SnapshotStore) string {
-	if list, err := snaps.List(); err == nil && len(list) > 0 {
-		return list[0].ID
-	}
-	return ""
+	list, _ := d.snaps.List()
+	changed = len(list) > 0 && slices.Equal(list[0].Configuration.Servers, alone.Servers)
+	return changed, errors.Join(err, d.close())
 }
 
 // Names below the place to which a log is set aside.

@@ -2,6 +2,7 @@ package raft_test
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +15,11 @@ import (
 func config(m *rafttest.Member, sm raft.StateMachine) raft.Config {
 	return raft.Config{ID: m.ID, Addr: m.Addr, Dir: m.Dir, Aside: m.Dir + "-aside", Replica: raft.NewReplica(sm), Log: rafttest.Logger()}
 }
+
+// unreadable cannot be restored.
+type unreadable struct{ rafttest.Journal }
+
+func (*unreadable) Restore(io.Reader) error { return errors.New("no room") }
 
 func TestRecoverKeepsWhatTheSurvivorHas(t *testing.T) {
 	t.Parallel()
@@ -38,6 +44,11 @@ func TestRecoverKeepsWhatTheSurvivorHas(t *testing.T) {
 		if changed, err := raft.Recover(config(m, &rafttest.Journal{})); !changed || err != nil {
 			t.Fatal(changed, err)
 		}
+	}
+	again := config(m, nil)
+	again.Replica = raft.NewReplica(&unreadable{})
+	if changed, err := raft.Recover(again); !changed || err == nil {
+		t.Errorf("a failed attempt after one that was carried out: changed %v, %v", changed, err)
 	}
 	old := config(m, &rafttest.Journal{})
 	old.Dir = copied

@@ -138,7 +138,7 @@ func (n *Node) successor(ctx context.Context) (Server, error) {
 	wg.Wait()
 	best := -1
 	for i, st := range answers {
-		if st.Term > term && st.State == hraft.Leader.String() {
+		if st.Term >= term && st.State == hraft.Leader.String() { // in our own, too: who was deposed has taken on the term
 			return Server{}, errDeposed
 		}
 		fit := st.ID == servers[i].ID && st.State == hraft.Follower.String() && len(st.Unfit) == 0 && st.Last+catchUpSlack >= last

@@ -39,6 +39,9 @@ func TestUnfitLeaderHandsOver(t *testing.T) {
 	old.Node.Unfit("its clock is wrong", true)
 	next := anotherLeads(t, c, old)
 	rafttest.Put(t, old.Node, "after")
+	if to, err := old.Node.Successor(t.Context()); err == nil { // it would depose the new leader
+		t.Errorf("who was deposed still hands over, to %+v", to)
+	}
 	if got := old.Node.Stats().Unfit; !slices.Equal(got, []string{"its clock is wrong"}) {
 		t.Errorf("unfit for %q", got)
 	}

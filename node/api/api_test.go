@@ -75,8 +75,8 @@ func (cluster) Warnings() []string           { return []string{"1 master: <b>joi
 
 func (c cluster) Confirm(context.Context) (time.Time, bool) { return c.asOf, c.noSync == nil }
 
-func (c cluster) Catalog(context.Context) *discovery.Table {
-	return discovery.Catalog(c.Store.Snapshot(), discoverytest.NewLiveness())
+func (c cluster) Catalog(context.Context) (*discovery.Table, error) {
+	return discovery.Catalog(c.Store.Snapshot(), discoverytest.NewLiveness()), nil
 }
 
 func (cluster) Logs(_ context.Context, t *model.Task, stream string, follow bool, tail int, w io.Writer) error {

@@ -31,8 +31,8 @@ type Cluster interface {
 	// that the node has known no leader since it started.
 	Confirm(ctx context.Context) (asOf time.Time, confirmed bool)
 	Alive(node string) bool
-	// Catalog reflects the local state; it waits for that as long as ctx allows.
-	Catalog(ctx context.Context) *discovery.Table
+	// Catalog reflects the local state; it waits for that a moment. The error says that it may be older.
+	Catalog(ctx context.Context) (*discovery.Table, error)
 	VIPHolder() string // node id, "" if not known
 	Votes() []string   // ids of the masters that vote
 	Warnings() []string

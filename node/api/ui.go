@@ -129,7 +129,7 @@ func (s *Server) UI() http.Handler {
 		return nil
 	}))
 	mux.HandleFunc("GET /ui/services", s.page("Services", "services", func(r *http.Request, _ *state.Snapshot, p *page) error {
-		table := s.Cluster.Catalog(r.Context())
+		table, _ := s.Cluster.Catalog(r.Context()) // the page follows
 		for _, name := range table.Names() {
 			p.Services = append(p.Services, table.Service(name))
 		}

@@ -211,7 +211,11 @@ func (s *Server) releases(r *http.Request, snap *state.Snapshot) (any, error) {
 
 func (s *Server) services(r *http.Request, _ *state.Snapshot) (any, error) {
 	out := []*discovery.Endpoint{}
-	table := s.Cluster.Catalog(r.Context())
+	table, err := s.Cluster.Catalog(r.Context())
+	if err != nil && !r.URL.Query().Has("stale") {
+		return nil, model.Errorf(model.CodeUnavailable, "the catalog of this node is behind its state").Because("%v", err).
+			Try("ask again or another node, or take what there is: ?stale")
+	}
 	for _, name := range table.Names() {
 		out = append(out, table.Service(name).Endpoints...)
 	}
