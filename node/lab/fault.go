@@ -30,7 +30,7 @@ const (
 )
 
 func faultMachine(lying bool) fault.Machine {
-	m := fault.Machine{Dir: filepath.Join(runDir, faultDir), Link: machineEth}
+	m := fault.Machine{Dir: filepath.Join(runDir, faultDir), Link: machineEth, API: filepath.Join(runDir, "api.sock")}
 	if lying {
 		m.Disk = diskAddress
 	}

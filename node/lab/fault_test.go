@@ -223,6 +223,12 @@ func TestFaults(t *testing.T) {
 		eventually(t, "its own address after a loss of power", func() error { return has(own.Address.String()) })
 		eventually(t, "ms1", reachable)
 	})
+	t.Run("a service that does not show its wrong clock had none", func(t *testing.T) {
+		begin(t, fault.Fault{Kind: fault.Clock, Offset: time.Hour}, 2*time.Second)
+		if e := over(t); e.Hits != 0 || e.By != "keeper" {
+			t.Errorf("%d hits, ended by %s", e.Hits, e.By)
+		}
+	})
 	t.Run("power comes back", func(t *testing.T) {
 		if err := l.PowerOffFor(ctx, "ms1", time.Now().Add(2*time.Second)); err != nil {
 			t.Fatal(err)

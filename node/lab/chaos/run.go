@@ -280,7 +280,7 @@ type Part struct {
 	Scenario string        `json:"scenario"`
 	Faults   int           `json:"faults"`
 	Refused  int           `json:"refused,omitempty"` // because the masters' majority was at stake, or nobody led
-	Effect   uint64        `json:"effect"`            // kills, stops, dropped frames, disk operations hit
+	Effect   uint64        `json:"effect"`            // kills, stops, dropped frames, disk operations hit, clocks and addresses that services have shown
 	Took     time.Duration `json:"took_ns"`
 	Settled  time.Duration `json:"settled_ns"` // from the heal to everything at target
 	Notes    int           `json:"notes"`      // acknowledged, and read again

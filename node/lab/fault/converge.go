@@ -3,6 +3,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,7 @@ type Machine struct {
 	Dir  string // of the records; lost when the power is
 	Link string // network interface
 	Disk string // address of the lying disk, "" if it is an honest one
+	API  string // unix socket of the service's API
 }
 
 // converge makes the machine suffer from what is in force at now, and from
@@ -74,16 +76,20 @@ func (m Machine) end(f Fault, by string, hits uint64) error {
 	}
 	defer unlock()
 	path := filepath.Join(m.Dir, f.ID+recordEnd)
-	if _, err := os.Stat(path); os.IsNotExist(err) {
+	switch err := read(path, &f); { // it may have been seen meanwhile
+	case errors.Is(err, fs.ErrNotExist):
 		return nil
+	case err != nil:
+		return errors.Join(err, os.Remove(path), m.converge(time.Now(), f.ID))
 	}
 	hits += m.hits(f)
 	err = write(filepath.Join(m.Dir, f.ID+endedEnd), Ended{f, hits, by})
 	return errors.Join(err, m.converge(time.Now(), f.ID), os.Remove(path)) // whoever sees no record sees no fault
 }
 
-// hits is what the kernel and the disk have counted for the fault. Faults of
-// a kind that overlap share their counts: they tell effect from no effect.
+// hits is what the kernel and the disk have counted for the fault, or 1 if
+// the service has shown it. Faults of a kind that overlap share their counts:
+// they tell effect from no effect.
 func (m Machine) hits(f Fault) uint64 {
 	switch f.Kind {
 	case Cut, Loss:
@@ -95,7 +101,9 @@ func (m Machine) hits(f Fault) uint64 {
 	case Pause:
 		return uint64(len(stopped(f.Service)))
 	case Clock, Address:
-		return 1
+		if f.Seen {
+			return 1
+		}
 	}
 	return 0
 }

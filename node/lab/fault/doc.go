@@ -16,5 +16,6 @@
 // What can be made: the service killed whenever it runs, the service stopped
 // (SIGSTOP), frames of some machines dropped, frames lost at random, a slow
 // link, another address, a disk that is full, slow or hung (package lyingfs),
-// and, for a binary that was built for it, a wrong clock.
+// and, for a binary that was built for it, a wrong clock. What a fault has hit
+// is counted; of a clock and an address the service's own word is taken.
 package fault

@@ -1,6 +1,7 @@
 package fault
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -126,6 +127,9 @@ func Keep() error {
 		return err // nobody listens any more: the sweep finds an orphan
 	}
 	report.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go m.prove(ctx, f)
 	return m.end(f, "keeper", m.keep(f, stop))
 }
 

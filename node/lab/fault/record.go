@@ -49,12 +49,13 @@ type Fault struct {
 	Keeper  int           `json:"keeper,omitempty"` // pid, in the machine
 	Title   string        `json:"title,omitempty"`  // what whoever began it calls it
 	Group   string        `json:"group,omitempty"`  // faults of several machines that are one to the user
+	Seen    bool          `json:"seen,omitempty"`   // the service itself has shown it (clock, readdress)
 }
 
 // Ended is what is known of a fault that is over.
 type Ended struct {
 	Fault
-	Hits uint64 `json:"hits"` // frames dropped, operations of the disk delayed or refused, signals sent
+	Hits uint64 `json:"hits"` // frames dropped, operations of the disk delayed or refused, signals sent; 1 if the fault was seen
 	By   string `json:"by"`   // "keeper", "heal" or "sweep"
 }
 
