@@ -68,12 +68,12 @@ func runApplet(ready *os.File) error {
 	c := client.New(s.clientConfig(log))
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	_, err = c.Getattr(client.Interrupt{C: ctx.Done()}, nil)
+	root, err := c.Getattr(client.Interrupt{C: ctx.Done()}, nil)
 	cancel()
 	if err != nil {
 		return fmt.Errorf("volume %s does not answer: %w", s.Volume, err)
 	}
-	srv, err := fuse.NewServer(newFileSystem(c), s.Target, s.options())
+	srv, err := fuse.NewServer(newFileSystem(c, root), s.Target, s.options())
 	if err != nil {
 		return fmt.Errorf("FUSE: %w", err)
 	}

@@ -1,6 +1,7 @@
 package mount
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"appliance/nfs/client"
 	"appliance/nfs/proto"
@@ -23,6 +25,7 @@ type fileSystem struct {
 	c *client.Client
 
 	mu     sync.Mutex
+	root   proto.Attr // as the server last gave it
 	nodes  map[uint64]*node
 	open   map[uint64]*handle // by FUSE file handle
 	nextFH uint64
@@ -49,8 +52,8 @@ type handle struct {
 	pos   uint64
 }
 
-func newFileSystem(c *client.Client) *fileSystem {
-	return &fileSystem{RawFileSystem: fuse.NewDefaultRawFileSystem(), c: c,
+func newFileSystem(c *client.Client, root proto.Attr) *fileSystem {
+	return &fileSystem{RawFileSystem: fuse.NewDefaultRawFileSystem(), c: c, root: root,
 		nodes: map[uint64]*node{fuse.FUSE_ROOT_ID: {lookups: 1}}, open: map[uint64]*handle{}}
 }
 
@@ -172,12 +175,38 @@ func (fs *fileSystem) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *f
 	if !ok {
 		return fuse.Status(syscall.ESTALE)
 	}
-	a, err := fs.c.Getattr(wait(cancel, &in.InHeader), fh)
+	var a proto.Attr
+	var err error
+	if in.NodeId == fuse.FUSE_ROOT_ID {
+		a, err = fs.rootAttr()
+	} else {
+		a, err = fs.c.Getattr(wait(cancel, &in.InHeader), fh)
+	}
 	if err != nil {
 		return status(err)
 	}
 	fill(&a, &out.Attr)
 	return fuse.OK
+}
+
+// rootPatience is how long a look at the mount point itself waits for the server.
+const rootPatience = time.Second
+
+// rootAttr answers for the mount point from memory while the server is away: whoever binds the mount
+// into a container looks at it, and an app must start without its data's server. What is below waits.
+func (fs *fileSystem) rootAttr() (proto.Attr, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), rootPatience)
+	defer cancel()
+	a, err := fs.c.Getattr(client.Interrupt{C: ctx.Done()}, nil)
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if err != nil && ctx.Err() != nil {
+		return fs.root, nil
+	}
+	if err == nil {
+		fs.root = a
+	}
+	return a, err
 }
 
 func (fs *fileSystem) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {

@@ -99,12 +99,9 @@ func Mount(ctx context.Context, s Spec) error {
 		return err
 	}
 	defer unlock()
-	if err := os.MkdirAll(s.Target, 0o755); err != nil && !errors.Is(err, syscall.ENOTCONN) && !errors.Is(err, os.ErrExist) {
-		return fmt.Errorf("mount %s: %w", s.Volume, err)
-	}
 	if st, ok := read(s.stateFile()); ok {
 		if st.healthy() && st.Volume == s.Volume {
-			return nil
+			return nil // not looked at: that would wait for a server that is away
 		}
 		if st.healthy() {
 			return fmt.Errorf("%s shows volume %s already: unmount it first", s.Target, st.Volume)
@@ -112,6 +109,9 @@ func Mount(ctx context.Context, s Spec) error {
 		if err := clean(ctx, st); err != nil {
 			return err
 		}
+	}
+	if err := os.MkdirAll(s.Target, 0o755); err != nil && !errors.Is(err, syscall.ENOTCONN) && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("mount %s: %w", s.Volume, err)
 	}
 	if s.KernelEndpoint != "" {
 		err := mountKernel(s)

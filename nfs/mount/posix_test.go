@@ -613,3 +613,40 @@ func TestKillWhileServerAway(t *testing.T) {
 	v.start()
 	wantContent(t, d+"/f", "x")
 }
+
+// A container whose volume is here already must start while the volume's server is away; only what it
+// reads and writes waits.
+func TestMountIsThereWhileServerAway(t *testing.T) {
+	t.Parallel()
+	v := newVolume(t)
+	d := v.mount(1)
+	must(t, os.WriteFile(d+"/f", []byte("x"), 0o644))
+	before, err := os.Stat(d)
+	must(t, err)
+	v.kill()
+	within := func(what string, do func() error) {
+		t.Helper()
+		done := make(chan error, 1)
+		go func() { done <- do() }()
+		select {
+		case err := <-done:
+			must(t, err)
+		case <-time.After(10 * rootPatience):
+			t.Errorf("%s waits for the server", what)
+		}
+	}
+	within("Mount", func() error { return Mount(context.Background(), v.spec(1)) })
+	within("a look at the mount point", func() error {
+		now, err := os.Stat(d)
+		if err == nil && now.Mode() != before.Mode() {
+			err = fmt.Errorf("mode %s, before %s", now.Mode(), before.Mode())
+		}
+		return err
+	})
+	at := filepath.Join(v.dir, "container")
+	must(t, os.Mkdir(at, 0o755))
+	within("a bind mount", func() error { return unix.Mount(d, at, "", unix.MS_BIND, "") })
+	t.Cleanup(func() { unix.Unmount(at, unix.MNT_DETACH) })
+	v.start()
+	wantContent(t, at+"/f", "x")
+}
