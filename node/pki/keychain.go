@@ -15,7 +15,7 @@ import (
 const (
 	renewTimeout = 30 * time.Second // one request to a master
 	renewRetry   = time.Minute      // upper bound of the wait after a failure; half a life is 12 h
-	rotateRetry  = 4 * time.Second  // the same while the CA is rotated
+	urgentRetry  = 4 * time.Second  // the same while the CA is rotated, and when the certificate has run out
 )
 
 // Keychain holds the live node certificate and the CAs of the cluster: one, or two while the CA is
@@ -225,7 +225,7 @@ type Sign func(ctx context.Context, csrPEM []byte) (chainPEM []byte, err error)
 // ends. save, if not nil, makes the new pair durable before it is taken into use. A failure is retried
 // with growing pauses; the old certificate serves on.
 func (k *Keychain) Run(ctx context.Context, log *slog.Logger, sign Sign, save func(chainPEM, keyPEM []byte) error) error {
-	pause := time.Second
+	pause, said := time.Second, ""
 	for {
 		wait := time.Until(k.RenewAt())
 		now, foreign := k.due()
@@ -235,14 +235,15 @@ func (k *Keychain) Run(ctx context.Context, log *slog.Logger, sign Sign, save fu
 			switch {
 			case err == nil && !still:
 				log.Info("node certificate renewed", "not_after", k.Leaf().Leaf.NotAfter, "ca", DigestOf(k.CA()).String()[:12])
-				pause = time.Second
+				pause, said = time.Second, ""
 				continue
-			case err != nil && ctx.Err() == nil:
-				log.Warn("node certificate not renewed", "err", err, "not_after", k.Leaf().Leaf.NotAfter, "retry_in", pause)
+			case err != nil && ctx.Err() == nil && err.Error() != said: // masters may be away for days
+				said = err.Error()
+				log.Warn("node certificate not renewed", "err", err, "not_after", k.Leaf().Leaf.NotAfter)
 			}
 			wait, pause = pause, min(2*pause, renewRetry)
-			if foreign { // the whole cluster waits for it
-				pause = min(pause, rotateRetry)
+			if foreign || k.Expired(time.Now()) { // the whole cluster waits for it, or this node for the cluster
+				pause = min(pause, urgentRetry)
 			}
 		}
 		select {

@@ -1,11 +1,13 @@
 package pki
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
 	"io/fs"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -107,6 +109,44 @@ func TestKeychainRenewsAtHalfLife(t *testing.T) {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// A node whose masters were away for days must not wait long for its certificate once they are back,
+// and must not fill its log meanwhile.
+func TestKeychainRenewsSoonAfterItRanOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca, err := NewCA(rand.Reader, time.Now(), "c1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := keychain(t, ca, time.Now(), agentA)
+		var back atomic.Bool
+		sign := func(_ context.Context, csr []byte) ([]byte, error) {
+			if !back.Load() {
+				return nil, errors.New("no master answers")
+			}
+			return ca.Issue(rand.Reader, time.Now(), csr, agentA, nil)
+		}
+		var log bytes.Buffer
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- k.Run(ctx, slog.New(slog.NewTextHandler(&log, nil)), sign, nil) }()
+		time.Sleep(49 * time.Hour)
+		if !k.Expired(time.Now()) {
+			t.Fatal("the test proves nothing")
+		}
+		back.Store(true)
+		time.Sleep(urgentRetry)
+		synctest.Wait()
+		if k.Expired(time.Now()) {
+			t.Errorf("still not renewed %s after the masters came back", urgentRetry)
+		}
+		cancel()
+		<-done
+		if n := strings.Count(log.String(), "not renewed"); n != 1 {
+			t.Errorf("said %d times in a day", n)
 		}
 	})
 }
