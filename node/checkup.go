@@ -90,9 +90,33 @@ func (n *Node) askDoctor(ctx context.Context, m *model.Node) ([]doctor.Finding, 
 	if !n.answers(m.ID) && slices.ContainsFunc(shared, known) {
 		return nil, err
 	}
+	if told := n.told(m.ID, m.Name); n.keys.Expired(time.Now()) || slices.ContainsFunc(told, ranOut) {
+		if slices.ContainsFunc(shared, mastersAway) {
+			told = slices.DeleteFunc(told, stale)
+		}
+		return told, err // a certificate that ran out opens no call
+	}
 	return []doctor.Finding{{Code: doctor.NoAnswer, Severity: doctor.Error, Node: m.Name, What: m.Name + " does not answer the doctor",
 		Why: err.Error(), Fix: "what is wrong with it is not known; ask it there: appliance doctor"}}, err
 }
+
+// told is what another node says of itself by gossip: the titles only.
+func (n *Node) told(id, name string) (out []doctor.Finding) {
+	for _, row := range n.gossip.Rows() {
+		for _, a := range row.Alerts {
+			if row.From == id {
+				out = append(out, alertFinding(a, name))
+			}
+		}
+	}
+	return out
+}
+
+func ranOut(f doctor.Finding) bool { return f.Code == doctor.LeafCert && f.Severity == doctor.Error }
+
+// Without masters every node's state is stale; it is said once.
+func mastersAway(f doctor.Finding) bool { return f.Code == doctor.MastersAway }
+func stale(f doctor.Finding) bool       { return f.Code == doctor.StaleState }
 
 // Findings are what an operator should know without asking: this node's own,
 // the cluster's, and by their titles those that other nodes have told.
@@ -102,18 +126,15 @@ func (c apiCluster) Findings() []doctor.Finding {
 	out := append(shared, own...)
 	snap := n.store.Snapshot()
 	out = append(out, divergenceFindings(snap)...)
-	without := slices.ContainsFunc(shared, func(f doctor.Finding) bool { return f.Code == doctor.MastersAway })
-	for _, row := range n.gossip.Rows() {
-		from := state.Nodes.Get(snap, row.From)
-		if row.From == n.cfg.ID || from == nil {
+	for m := range state.Nodes.All(snap) {
+		if m.ID == n.cfg.ID {
 			continue
 		}
-		for _, a := range row.Alerts {
-			if doctor.Code(a.Code) == doctor.StaleState && without {
-				continue // everybody is; it is said once
-			}
-			out = append(out, alertFinding(a, from.Name))
+		told := n.told(m.ID, m.Name)
+		if slices.ContainsFunc(shared, mastersAway) {
+			told = slices.DeleteFunc(told, stale)
 		}
+		out = append(out, told...)
 	}
 	doctor.Sort(out)
 	return out

@@ -85,6 +85,15 @@ func (f *follower) leader() string {
 	return ""
 }
 
+// heard is as of when this node knows the state of the cluster, zero if it knows none.
+func (f *follower) heard() time.Time {
+	st := f.feed.Status()
+	if st.Contact.IsZero() {
+		return st.Loaded
+	}
+	return st.Contact
+}
+
 func (f *follower) fresh() bool { return !f.feed.Status().Stale(time.Now()) }
 
 // Run follows until ctx ends.

@@ -83,8 +83,8 @@ func (n *Node) lastContact() (since time.Duration, away bool) {
 	switch {
 	case !agent:
 		since = n.voter.Stats().LastContact
-	case !f.feed.Status().Contact.IsZero():
-		since = time.Since(f.feed.Status().Contact)
+	case !f.heard().IsZero():
+		since = time.Since(f.heard())
 	default:
 		since = time.Since(n.started)
 	}

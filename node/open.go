@@ -93,6 +93,9 @@ func (n *Node) openCore(ctx context.Context) error {
 			return err
 		}
 		n.core = f
+		if at := f.feed.Status().Loaded; !at.IsZero() {
+			n.led.Store(&at)
+		}
 	}
 	n.part("log", n.core.Run)
 	n.proposer = auditor{levelGate{compact{proposer{n.core}, n.store}, n.store}, n.cfg.ID}

@@ -241,17 +241,23 @@ func (n *Node) lookAround(s *doctor.Sample) {
 	}
 	s.Stale = !n.core.fresh()
 	if f, ok := n.core.(*follower); ok {
-		s.Contact = f.feed.Status().Contact
+		s.Contact = f.heard()
 	} else {
 		s.Stale = false // a master's word for it is that no master leads
 	}
 	for _, f := range gossip.Faults(n.gossip.Rows(), n.gossip.RowAge(), s.Now) {
 		from, to := names[f.From], names[f.To]
-		if from != nil && to != nil && n.alive(f.From) && n.alive(f.To) {
+		if from != nil && to != nil && n.alive(f.From) && n.alive(f.To) && !n.foreseen(f) {
 			s.Links = append(s.Links, doctor.Link{From: from.Name, To: to.Name, What: faultText(f, from.Name, to.Name), Since: f.Since,
 				Beats: f.Kind == gossip.FaultDatagrams, Masters: from.Role == model.RoleMaster && to.Role == model.RoleMaster})
 		}
 	}
+}
+
+// foreseen reports whether calls fail because a certificate of theirs ran out: the doctor says that of the
+// node, and the network is as it was.
+func (n *Node) foreseen(f gossip.Fault) bool {
+	return (f.Kind == gossip.FaultPort || f.Kind == gossip.FaultUnclear) && (slices.ContainsFunc(n.told(f.From, ""), ranOut) || slices.ContainsFunc(n.told(f.To, ""), ranOut))
 }
 
 // newestSnapshot tells of when and of which index the newest saved state is.

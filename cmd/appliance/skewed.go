@@ -18,11 +18,16 @@ func init() {
 	if len(os.Args) < 2 || os.Args[1] != "run" {
 		return // keepers of faults need the right time
 	}
+	skew() // before anybody looks at the clock
 	go func() {
 		for ; ; time.Sleep(50 * time.Millisecond) {
-			text, _ := os.ReadFile("/run/appliance/chaos/" + fault.ClockFile) // none: the clock is right
-			ns, _ := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
-			time.SetSkew(ns)
+			skew()
 		}
 	}()
+}
+
+func skew() {
+	text, _ := os.ReadFile("/run/appliance/chaos/" + fault.ClockFile) // none: the clock is right
+	ns, _ := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+	time.SetSkew(ns)
 }

@@ -27,10 +27,11 @@ type Config struct {
 
 // Follower keeps a replica up to date from any master. Safe for concurrent use.
 type Follower struct {
-	conf  Config
-	saved uint64 // index of the snapshot on disk; of the persist loop
-	turn  int    // which master is next
-	reset bool   // the next stream must begin with a snapshot
+	conf      Config
+	saved     uint64    // index of the snapshot on disk; of the persist loop
+	confirmed time.Time // the file's time; of the persist loop
+	turn      int       // which master is next
+	reset     bool      // the next stream must begin with a snapshot
 
 	mu     sync.Mutex
 	status Status
@@ -43,6 +44,7 @@ type Status struct {
 	Applied uint64    `json:"applied"` // here
 	Commit  uint64    `json:"commit"`  // as the master last said
 	Contact time.Time `json:"contact"` // last frame, zero if never
+	Loaded  time.Time `json:"loaded"`  // as of when the state was that the node started with, zero if it had none
 }
 
 // Stale reports whether what this node knows may be old: no master was heard of lately.

@@ -57,7 +57,23 @@ func (f *Follower) load() error {
 		return os.Rename(f.path(), f.path()+".damaged")
 	}
 	f.saved = f.conf.Replica.Applied()
+	if info, err := file.Stat(); err == nil {
+		f.status.Loaded = info.ModTime()
+	}
 	return nil
+}
+
+// confirm notes that what is on disk was the cluster's state when a master was last heard. The file's
+// time keeps it: after a restart without masters the node can tell how old its knowledge is. Only for
+// the persist loop.
+func (f *Follower) confirm() {
+	at := f.Status().Contact
+	if !at.After(f.confirmed) || f.conf.Replica.Applied() != f.saved {
+		return
+	}
+	if err := os.Chtimes(f.path(), time.Time{}, at); err == nil {
+		f.confirmed = at
+	}
 }
 
 func leftovers(dir string) []string {
@@ -91,7 +107,8 @@ func verified(file *os.File) (io.Reader, error) {
 
 // persist saves a snapshot when the log comes to rest after a change, seldom while it does not, and at the
 // end: a node that is killed and finds no master afterwards goes on from there. What a save has cost
-// spaces them out, so that a large state is not written all the time.
+// spaces them out, so that a large state is not written all the time; when the masters fall silent, what
+// they said last is saved at once.
 func (f *Follower) persist(ctx context.Context) {
 	var cost time.Duration
 	last, seen := time.Now(), f.conf.Replica.Applied()
@@ -100,22 +117,32 @@ func (f *Follower) persist(ctx context.Context) {
 		at := f.conf.Replica.Applied()
 		quiet := at == seen
 		seen = at
-		if ctx.Err() == nil && (at == f.saved || time.Since(last) < savePause(cost, quiet)) {
+		st := f.Status()
+		alone := !st.Contact.IsZero() && st.Stale(time.Now())
+		if at == f.saved && (alone || st.Contact.Sub(f.confirmed) >= saveEvery) {
+			f.confirm()
+		}
+		if ctx.Err() == nil && (at == f.saved || time.Since(last) < savePause(cost, quiet, alone)) {
 			continue
 		}
 		began := time.Now()
 		if err := f.Save(); err != nil {
 			f.conf.Log.Warn("cannot save the state: after a restart without masters this node would know less", "err", err)
 		}
+		f.confirm()
 		last = time.Now()
 		cost = last.Sub(began)
 	}
 }
 
-// savePause is how long after a save that took cost the next may begin.
-func savePause(cost time.Duration, quiet bool) time.Duration {
+// savePause is how long after a save that took cost the next may begin: at once when the masters have
+// fallen silent, since nobody would tell a restarted node what this one knows.
+func savePause(cost time.Duration, quiet, alone bool) time.Duration {
 	least := saveBusy
-	if quiet {
+	switch {
+	case alone:
+		return 0
+	case quiet:
 		least = saveSoon
 	}
 	return min(max(least, saveShare*cost), saveEvery)

@@ -18,17 +18,19 @@ func TestSavePause(t *testing.T) {
 		name  string
 		cost  time.Duration
 		quiet bool
+		alone bool
 		want  time.Duration
 	}{
-		{"small, quiet", time.Millisecond, true, saveSoon},
-		{"small, busy", time.Millisecond, false, saveBusy},
-		{"large, quiet", 50 * time.Millisecond, true, 5 * time.Second},
-		{"large, busy", 200 * time.Millisecond, false, 20 * time.Second},
-		{"huge", time.Minute, false, saveEvery},
+		{"small, quiet", time.Millisecond, true, false, saveSoon},
+		{"small, busy", time.Millisecond, false, false, saveBusy},
+		{"large, quiet", 50 * time.Millisecond, true, false, 5 * time.Second},
+		{"large, busy", 200 * time.Millisecond, false, false, 20 * time.Second},
+		{"huge", time.Minute, false, false, saveEvery},
+		{"large, and the masters fell silent", time.Second, true, true, 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := savePause(tt.cost, tt.quiet); got != tt.want {
+			if got := savePause(tt.cost, tt.quiet, tt.alone); got != tt.want {
 				t.Errorf("%v, want %v", got, tt.want)
 			}
 		})
@@ -79,5 +81,53 @@ func TestPersist(t *testing.T) {
 	})
 	if _, err := os.Stat(filepath.Join(dir, snapshotFile)); err != nil {
 		t.Error(err)
+	}
+}
+
+// A node that starts without masters knows as of when its state is: when a master last confirmed it,
+// however long before that the last change was.
+func TestLoadedStateHasItsTime(t *testing.T) {
+	dir := t.TempDir()
+	start := func() (*Follower, *raft.Replica) {
+		replica := raft.NewReplica(&rafttest.Journal{})
+		f, err := NewFollower(Config{Replica: replica, Dir: dir, Log: wiretest.Quiet()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f, replica
+	}
+	f, replica := start()
+	if !f.Status().Loaded.IsZero() {
+		t.Errorf("loaded %s from nothing", f.Status().Loaded)
+	}
+	run := func(f *Follower, during func()) {
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan struct{})
+		go func() { defer close(ended); f.persist(ctx) }()
+		during()
+		cancel()
+		<-ended
+	}
+	var heard time.Time
+	synctest.Test(t, func(t *testing.T) {
+		run(f, func() {
+			replica.Apply([]raft.Entry{{Index: 1, Term: 1}})
+			for range 100 {
+				time.Sleep(time.Second)
+				heard = time.Now()
+				f.heard("m1", frame{kind: kindHeartbeat, nums: [3]uint64{1, 1, 1}})
+			}
+			time.Sleep(10 * time.Hour) // without masters
+		})
+	})
+	for range 2 {
+		f, _ = start()
+		if got := f.Status().Loaded; !got.Equal(heard) {
+			t.Errorf("loaded as of %s, a master was last heard at %s", got, heard)
+		}
+		if !f.Status().Contact.IsZero() || !f.Status().Stale(time.Now()) {
+			t.Error("it counts as heard")
+		}
+		run(f, func() {}) // hears nobody
 	}
 }

@@ -102,12 +102,12 @@ func Age(d time.Duration) string {
 	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }
 
-// Since is Age of the time passed since t, "-" for no time.
+// Since is Age of the time passed since t, "-" for no time. A node whose clock is ahead tells of none.
 func Since(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
-	return Age(time.Since(t))
+	return Age(max(0, time.Since(t)))
 }
 
 // Short cuts a digest to what people compare.
