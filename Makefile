@@ -84,7 +84,7 @@ chaos: build ## break a lab on purpose in every way of the short set and check w
 chaos-long: build-skewed ## an hour of all scenarios in random orders from SEED, with a look at growth (root; LONG=1h)
 	$(ROOT) bin/appliance-skewed chaos run all --for $(LONG) --seed $(SEED)
 
-bench: build ## print the table of targets, measured in a lab
+bench: build ## print the table of targets, measured in a lab (root)
 	$(ROOT) bin/appliance lab bench
 
 demo: build ## the whole story on this machine (root); the lab stays up

@@ -5,9 +5,9 @@ import "time"
 // Liveness is the gossip's opinion about nodes: a hint that comes seconds
 // before the log says so, and may be wrong.
 type Liveness interface {
-	// Alive tells whether the node with the id answers, and since when that
-	// opinion holds. A node that gossip has never met is alive: no evidence is
-	// not a reason to withdraw anything.
+	// Alive tells whether the node with the id answers, and since when that is
+	// so. A node that gossip has never met is alive: no evidence is not a reason
+	// to withdraw anything.
 	Alive(nodeID string) (alive bool, since time.Time)
 	// Changed returns a channel that is closed at the next change of opinion.
 	Changed() <-chan struct{}

@@ -136,7 +136,7 @@ func PlanRecovery(ctx context.Context, data, run string) (*RecoveryPlan, error) 
 	p.Seen, p.SeenBy = p.Commit, c.Name
 	all := p.survey(ctx, client, self)
 	p.judge(self, all)
-	return p, p.sign(self, all)
+	return p, p.sign(all)
 }
 
 func loadMaster(data, run string) (Config, error) {
@@ -297,7 +297,7 @@ func (p *RecoveryPlan) judge(self sight, all []sight) {
 }
 
 // sign makes the generation that comes after all that were heard of.
-func (p *RecoveryPlan) sign(self sight, all []sight) error {
+func (p *RecoveryPlan) sign(all []sight) error {
 	for _, s := range all {
 		p.Generation = max(p.Generation, s.Generation.Number)
 	}

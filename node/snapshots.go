@@ -24,8 +24,8 @@ const (
 	// snapshotEvery is what a mistake of an operator may cost at most: half a
 	// working day. The log itself loses nothing.
 	snapshotEvery = 6 * time.Hour
-	// snapshotKeep covers a weekend, if something changed all the time.
-	snapshotKeep = 7
+	// snapshotKeep covers a weekend, if something changes all the time.
+	snapshotKeep = 12
 	// snapshotLook is how often a master looks whether it is time.
 	snapshotLook  = 5 * time.Minute
 	snapshotStamp = "20060102T150405Z"

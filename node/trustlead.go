@@ -61,7 +61,7 @@ func (k *trustKeeper) stepRing(ctx context.Context, snap *state.Snapshot, t *mod
 	switch {
 	case r.Active == "":
 		return k.adopt(ctx, c)
-	case r.Phase == model.PhaseKey, r.Phase == model.PhaseSpread && k.lost(name, r.Next, missing, now):
+	case r.Phase == model.PhaseKey, r.Phase == model.PhaseSpread && k.lost(r.Next, missing, now):
 		key, err := k.makeKey(name, c.At)
 		if err != nil {
 			return err
@@ -126,7 +126,7 @@ func (k *trustKeeper) adopt(ctx context.Context, c *command.RotateKey) error {
 
 // lost reports that the next key went with the leader that has made it: this
 // one looks for it in vain for a while.
-func (k *trustKeeper) lost(name model.RingName, id string, missing map[string]time.Time, now time.Time) bool {
+func (k *trustKeeper) lost(id string, missing map[string]time.Time, now time.Time) bool {
 	has, err := k.holding()
 	if err != nil || slices.Contains(has.Keys, id) || slices.Contains(has.Gossip, id) {
 		delete(missing, id)

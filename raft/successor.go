@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// goneWait bounds the look whether the leader's port is closed. A machine that does not answer is
-	// left to the heartbeats.
+	// goneWait bounds the look whether the leader's port is closed. A machine that does not answer
+	// has fallen silent: see silence.
 	goneWait = 200 * time.Millisecond
 	goneLook = 20 * time.Millisecond // between two looks: a dying process closes its ports one by one
 	goneMax  = 5                     // looks

@@ -27,7 +27,7 @@ const (
 )
 
 // Liveness is the opinion of gossip. Alive tells whether a node answers and
-// since when that is known; a node that was never met is alive since the zero
+// since when that is so; a node that was never met is alive since the zero
 // time. Changed is closed at the next change of opinion, and may be nil.
 type Liveness interface {
 	Alive(node string) (alive bool, since time.Time)

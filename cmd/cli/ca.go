@@ -119,7 +119,7 @@ func (a *app) awaitRing(ctx context.Context, ring model.RingName) (api.Trust, er
 				fmt.Fprintln(a.errOut, line)
 			}
 			if down := onlyDown(r); down != "" && time.Since(moved) > rotationPatience {
-				return t, stuck(r, down)
+				return t, stuck(down)
 			}
 		}
 		select {
@@ -130,7 +130,7 @@ func (a *app) awaitRing(ctx context.Context, ring model.RingName) (api.Trust, er
 	}
 }
 
-func stuck(r api.RingView, down string) error {
+func stuck(down string) error {
 	e := model.Errorf(model.CodeUnavailable, "the rotation waits for nodes that are down:%s", down).
 		Because("with certificates of the old CA they could not come back after it")
 	return e.Try("start them, it goes on by itself; or let them join again later: appliance ca rotate --accept-risk=%s", api.RiskLeaveNodes)

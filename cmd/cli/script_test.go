@@ -150,7 +150,7 @@ func (cluster) Votes() []string                           { return nil }
 func (cluster) Warnings() []string                        { return []string{"1 master: join more"} }
 func (cluster) Confirm(context.Context) (time.Time, bool) { return time.Time{}, true }
 
-func (c cluster) Catalog(context.Context) *discovery.Table { return c.catalog.Current() }
+func (c cluster) Catalog(context.Context) (*discovery.Table, error) { return c.catalog.Current(), nil }
 
 func (cluster) Logs(_ context.Context, t *model.Task, stream string, _ bool, _ int, w io.Writer) error {
 	_, err := io.WriteString(w, "hello from "+stream+"\n")

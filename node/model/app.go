@@ -104,7 +104,7 @@ type App struct {
 	ID         string    `json:"id"`
 	Env        string    `json:"env"`
 	Release    uint64    `json:"release"` // target version
-	Stable     uint64    `json:"stable"`  // last version whose deployment succeeded, 0 none
+	Stable     uint64    `json:"stable"`  // last version whose deployment succeeded with instances, 0 none
 	Instances  int       `json:"instances"`
 	Deployment string    `json:"deployment,omitempty"` // running one, if any
 	UpdatedAt  time.Time `json:"updatedAt"`

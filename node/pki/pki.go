@@ -1,8 +1,8 @@
 // Package pki is the identity of a cluster: its certificate authority, the short-lived leaf
-// certificates of its nodes, the join tokens that admit a machine, and the gossip key.
+// certificates of its nodes, the join tokens that admit a machine, and the keys of gossip and secrets.
 //
 // The functions take the clock and randomness as arguments; only Dir and Keychain.Run touch files
-// and time. The CA key exists on masters only.
+// and time. The keys of CAs and secrets exist on masters only.
 package pki
 
 import (

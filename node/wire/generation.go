@@ -37,8 +37,8 @@ func (g Generation) String() string {
 	return strconv.FormatUint(max(1, g.Number), 10) + " " + base64.StdEncoding.EncodeToString(g.Proof)
 }
 
-// ParseGeneration reads what String wrote; an empty text is the first generation.
-func ParseGeneration(s string) (Generation, error) {
+// parseGeneration reads what String wrote; an empty text is the first generation.
+func parseGeneration(s string) (Generation, error) {
 	if s == "" {
 		return Generation{Number: 1}, nil
 	}
@@ -76,7 +76,7 @@ func (f *Fence) Heard() (Generation, <-chan struct{}) {
 }
 
 func (f *Fence) hear(text string) Generation {
-	g, err := ParseGeneration(text)
+	g, err := parseGeneration(text)
 	if err != nil {
 		return Generation{Number: 1}
 	}

@@ -1,7 +1,7 @@
 // Package wire is the one TCP port between nodes. Every connection is TLS 1.3; the ALPN protocol of
 // the handshake selects who serves it:
 //
-//	appliance/raft   the consensus transport, masters only
+//	appliance/raft   the consensus transport, masters only; appliance/raft/N after a recovery (RaftProtocol)
 //	h2               internal RPC under /rpc/..., feeds, blobs, log streams (HTTP/2)
 //	appliance/nfs    the volume server
 //	appliance/join   HTTP/1.1 for a machine that has no certificate yet; only the server is authenticated

@@ -1,10 +1,11 @@
 // Package autopilot decides who votes in the log. Plan is a pure function of
 // what the leader sees; the leader does what it says and asks again.
 //
-// Wanted are all masters as voters up to three, three of four, and five of
-// more. Further masters are standbys: they follow without a vote. A voter that
-// is dead for a set time is replaced by a standby; without one it stays, since
-// a cluster that forgets the dead forgets how many make a majority.
+// Wanted as voters are all masters up to three, three of four, and of more an
+// odd number, never more than Settings.MaxVoters. Further masters are standbys:
+// they follow without a vote. A voter that is dead for a set time is replaced by
+// a standby; without one it stays, since a cluster that forgets the dead forgets
+// how many make a majority.
 package autopilot
 
 import (

@@ -82,7 +82,7 @@ func (c *RaiseLevel) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 	}
 	for n := range state.Nodes.All(&tx.Snapshot) {
 		if n.Status != model.NodeLeft && max(1, said[n.ID]) < c.Level {
-			return nil, TooOld(n.Name, said[n.ID], c.Level)
+			return nil, tooOld(n.Name, said[n.ID], c.Level)
 		}
 	}
 	for _, old := range collect(state.Clusters.All(&tx.Snapshot)) {
@@ -99,8 +99,8 @@ func (c *RaiseLevel) apply(tx *state.Tx, index uint64) (any, *model.Error) {
 	return nil, nil
 }
 
-// TooOld says that a node's binary speaks less than what is needed.
-func TooOld(node string, speaks, want int) *model.Error {
+// tooOld says that a node's binary speaks less than what is needed.
+func tooOld(node string, speaks, want int) *model.Error {
 	return model.Errorf(model.CodeConflict, "the binary on node %s is too old", node).
 		Because("it speaks protocol level %d, %d is needed", max(1, speaks), want).
 		Try("install a newer version there, or take the node out for good (appliance leave on it); appliance upgrade shows all nodes")
@@ -110,7 +110,7 @@ func TooOld(node string, speaks, want int) *model.Error {
 // nothing to refuse, and old replicas do not look.
 func welcome(s *state.Snapshot, n *model.Node) *model.Error {
 	if want := ClusterLevel(s); n.Speaks() < want {
-		return TooOld(n.Name, n.Level, want)
+		return tooOld(n.Name, n.Level, want)
 	}
 	return nil
 }

@@ -210,7 +210,7 @@ func TestRotationNeverPartsTheLiving(t *testing.T) {
 			},
 		})
 	})
-	if done == 0 {
+	if done == 0 && !testing.Short() { // rapid looks at few and short histories then
 		t.Errorf("no rotation was finished: the test shows nothing")
 	}
 }

@@ -1,4 +1,5 @@
-// Package rafttest runs masters in one process for tests: real TLS, real files, real sockets.
+// Package rafttest runs masters in one process for tests: real TLS, real files, real sockets. Disk is for
+// those of package sim: the real log store on files in memory.
 package rafttest
 
 import (

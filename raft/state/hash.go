@@ -9,9 +9,9 @@ import (
 	"slices"
 )
 
-// HashForm is the version of what Hash covers: it changes when the JSON form
+// hashForm is the version of what Hash covers: it changes when the JSON form
 // of some row does. Hashes of different forms say nothing about each other.
-const HashForm = 1
+const hashForm = 1
 
 // Hash is what a state adds up to. Two replicas that have applied the same log
 // up to the same index have the same one.
@@ -48,7 +48,7 @@ func (h Hash) Differences(o Hash) []string {
 // Hash reads the whole view, streaming. It takes about a second for 100,000
 // tasks, and ends early with the error of ctx.
 func (s *Snapshot) Hash(ctx context.Context) (Hash, error) {
-	out := Hash{Form: HashForm, Level: s.FormatLevel(), Index: s.Index(), Tables: map[string]string{}}
+	out := Hash{Form: hashForm, Level: s.FormatLevel(), Index: s.Index(), Tables: map[string]string{}}
 	all := sha256.New()
 	for _, name := range slices.Sorted(slices.Values(tableNames())) {
 		at := s.TableIndex(name)

@@ -24,8 +24,8 @@ const (
 	PowerOff  = "poweroff"  // the machine ends at once, with all in it
 )
 
-// Kinds are all single faults.
-var Kinds = []string{fault.Kill, fault.Pause, PowerOff, Partition, OneWay, fault.Loss, fault.SlowLink, fault.FullDisk, fault.SlowDisk, fault.HungDisk, fault.Clock, fault.Address}
+// kinds are all single faults.
+var kinds = []string{fault.Kill, fault.Pause, PowerOff, Partition, OneWay, fault.Loss, fault.SlowLink, fault.FullDisk, fault.SlowDisk, fault.HungDisk, fault.Clock, fault.Address}
 
 // RiskQuorum is the name of the danger that the masters lose their majority.
 const RiskQuorum = "lose-quorum"
@@ -102,8 +102,8 @@ func (s Spec) check(lying bool) error {
 	bad := func(format string, args ...any) *model.Error { return model.Errorf(model.CodeInvalid, format, args...) }
 	several := s.Kind == Partition || s.Kind == OneWay
 	switch {
-	case !slices.Contains(Kinds, s.Kind):
-		return bad("there is no fault %q", s.Kind).Try("the faults are %s", strings.Join(Kinds, ", "))
+	case !slices.Contains(kinds, s.Kind):
+		return bad("there is no fault %q", s.Kind).Try("the faults are %s", strings.Join(kinds, ", "))
 	case len(s.Groups) == 0 || len(s.Groups[0]) == 0:
 		return bad("%s needs a target", s.Kind).Try("name a machine, or leader, vip, masters, agents, all")
 	case s.Kind == OneWay && len(s.Groups) != 2:

@@ -19,8 +19,9 @@
 //
 // A run that finds nothing wrong must have been able to: too little traffic,
 // a kind of fault that never dropped a frame, delayed a write or killed a
-// process, or a rule that was not looked at once for each scenario, make it
-// meaningless, which is a failure, too. What could not be judged is a violation.
+// process, a step that was never carried out, or a rule that was not looked at
+// once for each scenario, make it meaningless, which is a failure, too. What
+// could not be judged is a violation.
 //
 // # What to know when a run fails
 //
