@@ -208,6 +208,16 @@ func TestEveryScenarioHasItsTurn(t *testing.T) {
 			t.Errorf("the round from %d has only %d of %d scenarios", at, len(seen), len(Scenarios))
 		}
 	}
+	for begun := range len(Scenarios) { // the calm third begins in the middle of a round
+		r := &run{o: r.o, began: time.Now(), rand: r.rand}
+		for i := range begun {
+			r.choice(Scenarios, i)
+		}
+		r.began = time.Now().Add(-50 * time.Minute)
+		if sc, _, ok := r.choice(Scenarios, begun); !ok || !sc.calm() {
+			t.Errorf("after %d scenarios of a round: %s", begun, sc.Name)
+		}
+	}
 	r.began = time.Now().Add(-50 * time.Minute)
 	calm := map[string]bool{}
 	for range 2 * len(Calm()) {

@@ -47,9 +47,9 @@ type run struct {
 	load    *load
 	rand    *rand.Rand
 	began   time.Time
-	next    int   // machine of "next"
-	nextM   int   // master of "nextmaster"
-	round   []int // the order of this round's scenarios
+	next    int        // machine of "next"
+	nextM   int        // master of "nextmaster"
+	round   []Scenario // what is left of this round, in its order
 	report  *Report
 	sizes   []map[string]Size
 	calm    time.Duration // since when only calm scenarios ran
@@ -258,14 +258,16 @@ func (r *run) choice(list []Scenario, i int) (Scenario, time.Duration, bool) {
 		return Scenario{}, 0, false
 	}
 	if r.calmNow() {
-		if calm := slices.DeleteFunc(slices.Clone(list), func(sc Scenario) bool { return !sc.calm() }); len(calm) > 0 {
-			list = calm
+		deadly := func(sc Scenario) bool { return !sc.calm() }
+		if calm := slices.DeleteFunc(slices.Clone(list), deadly); len(calm) > 0 {
+			list, r.round = calm, slices.DeleteFunc(r.round, deadly)
 		}
 	}
-	if len(r.round) == 0 || len(r.round) > len(list) { // or the list has become shorter
-		r.round = r.rand.Perm(len(list))
+	if len(r.round) == 0 {
+		r.round = slices.Clone(list)
+		r.rand.Shuffle(len(list), func(i, j int) { r.round[i], r.round[j] = r.round[j], r.round[i] })
 	}
-	sc := list[r.round[0]]
+	sc := r.round[0]
 	r.round = r.round[1:]
 	return sc, sc.Length, true
 }
