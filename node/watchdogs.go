@@ -247,7 +247,9 @@ func (n *Node) lookAround(s *doctor.Sample) {
 	}
 	for _, f := range gossip.Faults(n.gossip.Rows(), n.gossip.RowAge(), s.Now) {
 		from, to := names[f.From], names[f.To]
-		if from != nil && to != nil && n.alive(f.From) && n.alive(f.To) && !n.foreseen(f) {
+		// Who is heard and cannot be called is no dead node, whatever gossip thinks.
+		there := f.Kind == gossip.FaultOneWay || n.alive(f.From) && n.alive(f.To)
+		if from != nil && to != nil && there && !n.foreseen(f) {
 			s.Links = append(s.Links, doctor.Link{From: from.Name, To: to.Name, What: faultText(f, from.Name, to.Name), Since: f.Since,
 				Beats: f.Kind == gossip.FaultDatagrams, Masters: from.Role == model.RoleMaster && to.Role == model.RoleMaster})
 		}

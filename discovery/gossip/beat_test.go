@@ -2,6 +2,7 @@ package gossip_test
 
 import (
 	"context"
+	"net"
 	"slices"
 	"sync"
 	"testing"
@@ -50,5 +51,38 @@ func TestBeatsReachMembersThatRestart(t *testing.T) {
 				t.Fatal("the restarted member hears nothing")
 			}
 		}
+	}
+}
+
+// A node that is not heard takes the others for dead. They hear its datagrams all
+// the same, and can only say so if it goes on sending them.
+func TestBeatsGoToTheDeadToo(t *testing.T) {
+	n0 := start(t, "n0", "127.0.0.1", nil)
+	n1 := start(t, "n1", "127.0.0.1", nil, n0.Addr())
+	until(t, n0, "both", func() bool { return alive(n0) == 2 })
+	i := slices.IndexFunc(n0.Members(), func(m gossip.Member) bool { return m.ID == "n1" })
+	dead := n0.Members()[i]
+	if err := n1.Shutdown(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, n0, "the death", func() bool { return alive(n0) == 1 })
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.ParseIP(dead.Addr), Port: dead.Port})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	got := func(within time.Duration) bool {
+		_ = conn.SetReadDeadline(time.Now().Add(within))
+		_, err := conn.Read(make([]byte, 2048))
+		return err == nil
+	}
+	for end := time.Now().Add(20 * time.Second); got(time.Second); { // what the engine still has to tell
+		if time.Now().After(end) {
+			t.Fatal("it is never quiet")
+		}
+	}
+	n0.Beat([]string{"n0", "n1"})
+	if !got(5 * time.Second) {
+		t.Error("no datagram came")
 	}
 }

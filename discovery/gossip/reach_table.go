@@ -244,12 +244,13 @@ func (g *Gossip) ProbeEvery() time.Duration { return g.reach.every() }
 // RowAge is how old the row of a node that runs can be: two refreshes missed.
 func (g *Gossip) RowAge() time.Duration { return 2*g.reach.refresh() + 2*time.Second }
 
-// Beat sends a datagram to each of the nodes that are members, so that they
-// know that they hear this one.
+// Beat sends a datagram to each of the nodes that were met, so that they know
+// that they hear this one: also to those that do not answer, since of a link
+// that works one way only one side is heard.
 func (g *Gossip) Beat(ids []string) {
 	msg := appendID([]byte{tagBeat}, g.cfg.ID)
 	for _, m := range g.Members() { // not the engine's list: it writes into nodes that it has handed out
-		if m.Alive && m.ID != g.cfg.ID && slices.Contains(ids, m.ID) {
+		if m.ID != g.cfg.ID && slices.Contains(ids, m.ID) {
 			to := memberlist.Address{Addr: net.JoinHostPort(m.Addr, strconv.Itoa(m.Port)), Name: m.ID}
 			_ = g.list.SendToAddress(to, msg) // best effort: a lost one is what is looked for
 		}
