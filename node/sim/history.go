@@ -23,6 +23,7 @@ type history struct {
 	mu      sync.Mutex
 	ops     []porcupine.Operation // on keys
 	apps    []porcupine.Operation // on releases
+	leases  []porcupine.Operation
 	beliefs []belief
 	owners  map[string]string // of tasks
 	faults  map[string]int
@@ -57,6 +58,10 @@ func (h *history) kv(client int, in register.Input, call int64, out register.Out
 
 func (h *history) release(client int, in releaseInput, call int64, out releaseOutput) {
 	h.add(&h.apps, out.known, porcupine.Operation{ClientId: client, Input: in, Call: call, Output: out})
+}
+
+func (h *history) lease(client int, in leaseInput, call int64, out leaseOutput) {
+	h.add(&h.leases, out.known, porcupine.Operation{ClientId: client, Input: in, Call: call, Output: out})
 }
 
 // add notes an operation that returns now, or, if its outcome is not known, may
@@ -141,7 +146,7 @@ type extent struct {
 }
 
 func (h *history) extent() []extent {
-	known, released, locked := 0, 0, 0
+	known, released, leased, locked := 0, 0, 0, 0
 	for _, o := range h.ops {
 		if o.Output.(register.Output).Known {
 			known++
@@ -150,6 +155,11 @@ func (h *history) extent() []extent {
 	for _, o := range h.apps {
 		if o.Output.(releaseOutput).known {
 			released++
+		}
+	}
+	for _, o := range h.leases {
+		if o.Output.(leaseOutput).known {
+			leased++
 		}
 	}
 	for _, b := range h.beliefs {
@@ -162,6 +172,7 @@ func (h *history) extent() []extent {
 		{"without a known outcome", len(h.ops) - known, 0},
 		{"refused", int(h.refused.Load()), 0},
 		{"known operations on releases", released, 10},
+		{"known operations on leases", leased, 40},
 		{"leases", len(h.beliefs) - locked, 5},
 		{"locks", locked, 1},
 		{"tasks", len(h.owners), 20},
@@ -191,7 +202,8 @@ func (h *history) judge() []string {
 		}
 	}
 	errs = append(errs, linearizable("keys", register.Model, h.ops)...)
-	return append(errs, linearizable("releases", releases, h.apps)...)
+	errs = append(errs, linearizable("releases", releases, h.apps)...)
+	return append(errs, linearizable("leases", leaseModel, h.leases)...)
 }
 
 func linearizable(what string, model porcupine.Model, ops []porcupine.Operation) []string {

@@ -157,27 +157,3 @@ func (c *client) write(ctx context.Context, p *process, in register.Input, index
 func refused(err error) bool {
 	return errors.Is(err, raft.ErrNoLeader) && !errors.Is(err, raft.ErrUnknownOutcome)
 }
-
-// lease takes or gives up a lease under the client's name.
-func (c *client) lease(ctx context.Context, p *process) {
-	name := fmt.Sprintf("l%d", c.rand.IntN(leases))
-	if c.rand.IntN(3) == 0 {
-		if c.until[name].IsZero() {
-			return // a release that names no lease ends any, however late it comes
-		}
-		c.history.released(name, c.name)
-		propose(ctx, p.core, &command.ReleaseLease{Name: name, Holder: c.name, Expires: c.until[name]})
-		return
-	}
-	asked := time.Now()
-	cmd := &command.TakeLease{Name: name, Holder: c.name, At: p.machine.clock.now(), TTL: ttl}
-	res, err := propose(ctx, p.core, cmd)
-	if err == nil && res.Err == nil && !p.dead.Load() {
-		var got model.Lease
-		if err := res.Decode(&got); err != nil {
-			c.history.fail("lease: %v", err)
-		}
-		c.until[name] = got.Expires
-		c.history.held(name, c.name, cmd.HeldUntil(asked))
-	}
-}
