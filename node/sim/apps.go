@@ -62,7 +62,7 @@ func (c *client) deploy(ctx context.Context, p *process) {
 	if c.rand.IntN(5) == 0 {
 		image = badImage
 	}
-	cmd := release(app, image, 1+c.rand.IntN(maxInstances), "d-"+c.value(), p.machine.clock.now())
+	cmd := release(app, image, 1+c.rand.IntN(maxInstances), "d-"+c.value(), c.now(p))
 	in := releaseInput{op: "create", app: app}
 	call := c.history.call()
 	res, err := propose(ctx, p.core, cmd)
@@ -100,19 +100,19 @@ func (c *client) version(ctx context.Context, p *process, app string) {
 // scale also asks for no instances, which says nothing of the release.
 func (c *client) scale(ctx context.Context, p *process) {
 	app := apps[c.rand.IntN(len(apps))]
-	d := model.Deployment{ID: "d-" + c.value(), Kind: "scale", StartedAt: p.machine.clock.now()}
+	d := model.Deployment{ID: "d-" + c.value(), Kind: "scale", StartedAt: c.now(p)}
 	propose(ctx, p.core, &command.ScaleApp{App: app, Instances: c.rand.IntN(maxInstances + 1), Deployment: d})
 }
 
 // drain empties an agent, or takes it into use again.
 func (c *client) drain(ctx context.Context, p *process) {
 	m := c.cluster.agents()[c.rand.IntN(agents)]
-	propose(ctx, p.core, &command.SetNodeDrain{Node: m.id, Drain: c.rand.IntN(3) == 0, At: p.machine.clock.now()})
+	propose(ctx, p.core, &command.SetNodeDrain{Node: m.id, Drain: c.rand.IntN(3) == 0, At: c.now(p)})
 }
 
 // task launches one of the framework's tasks on a node of its choice, or ends one.
 func (c *client) task(ctx context.Context, p *process) {
-	now := p.machine.clock.now()
+	now := c.now(p)
 	if len(c.tasks) < 2 || len(c.tasks) < 4 && c.rand.IntN(2) == 0 {
 		t := model.Task{
 			ID: "t-" + c.value(), Framework: framework, Node: c.cluster.agents()[c.rand.IntN(agents)].id, Ports: []int{31000 + c.rand.IntN(5)},

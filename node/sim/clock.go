@@ -26,6 +26,15 @@ func offset(r *rand.Rand) time.Duration {
 	return time.Duration(r.Int64N(int64(2*maxOffset))) - maxOffset
 }
 
+// farOffset draws the error of a clock that nobody looks after: a minute to six hours, either way.
+func farOffset(r *rand.Rand) time.Duration {
+	d := time.Minute + time.Duration(r.Int64N(int64(6*time.Hour)))
+	if r.IntN(2) == 0 {
+		return -d
+	}
+	return d
+}
+
 // liveness is what gossip thinks, in times of the machine's clock.
 type liveness struct {
 	*gossip.Gossip

@@ -71,10 +71,15 @@ type cluster struct {
 	ids      atomic.Int64
 	ending   atomic.Bool  // nobody starts again
 	moves    atomic.Int64 // changes of the members of the log
+	terms    atomic.Int64 // times that a master began to lead
+	panics   atomic.Int64 // processes that could not store their term
+	did      *effects
+	astray   *machine // whose clock is far off; nil: nobody's
 }
 
 func newCluster(seed uint64, dir string, log *slog.Logger, fault func(string), fail func(string, ...any)) *cluster {
 	c := &cluster{seed: seed, net: NewNetwork(seed), log: log, fault: fault, journal: newJournal(fail), failed: func(err error) { fail("%v", err) }}
+	c.did = c.net.did
 	for i := range masters {
 		name := fmt.Sprintf("m%d", i+1)
 		c.machines = append(c.machines, &machine{name: name, id: name, master: true, disk: rafttest.NewDisk(seed + uint64(i)<<32)})
@@ -86,6 +91,13 @@ func newCluster(seed uint64, dir string, log *slog.Logger, fault func(string), f
 	r := rand.New(rand.NewPCG(seed, 6))
 	for _, m := range c.machines {
 		m.clock.set(offset(r))
+	}
+	if r.IntN(2) == 0 {
+		c.astray = c.machines[r.IntN(len(c.machines))]
+		c.astray.clock.set(farOffset(r))
+	}
+	for _, m := range c.masters() {
+		m.disk.Panics = func() { c.panicked(m) }
 	}
 	return c
 }
@@ -152,12 +164,43 @@ func (c *cluster) ended(m *machine, p *process, err error) {
 	}
 	c.fault(fmt.Sprintf("%s ends by itself: %v", m.name, err))
 	c.hung.Store(true)
+	c.again(m, p)
+}
+
+// again ends a process and starts the next, as the init system does; not while the machine is paused.
+func (c *cluster) again(m *machine, p *process) {
 	c.coming.Go(func() {
+		p.port.awake(context.Background())
 		if c.crash(m, p, true) {
 			pause(context.Background(), time.Second)
 			c.restart(m)
 		}
 	})
+}
+
+// panicked ends a process as hashicorp/raft does whose term could not be stored.
+func (c *cluster) panicked(m *machine) {
+	if p := m.running(); p != nil {
+		c.fault(m.name + " panics: there is no space for its term")
+		c.panics.Add(1)
+		c.again(m, p)
+	}
+}
+
+// setClock sets a machine's clock.
+func (c *cluster) setClock(m *machine, offset time.Duration) {
+	if m.clock.off() != offset {
+		c.did.add(jumped)
+	}
+	m.clock.set(offset)
+}
+
+// freeze pauses a machine, or ends that: its links, its disk, and what its clients and loops do.
+func (c *cluster) freeze(m *machine, on bool) {
+	if m.disk != nil {
+		m.disk.Pause(on)
+	}
+	c.net.Pause(m.name, on)
 }
 
 // crash ends a process at once; power tells whether its machine stays on. It reports whether p was the
@@ -175,6 +218,7 @@ func (c *cluster) crash(m *machine, p *process, power bool) bool {
 	}
 	m.mu.Unlock()
 	if ours {
+		c.did.add(map[bool]effect{true: killed, false: powerless}[power])
 		if !power && m.engine != nil {
 			m.engine.Reboot()
 		}

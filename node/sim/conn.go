@@ -54,6 +54,9 @@ func (c *conn) failSoon(d time.Duration, err error) {
 // nobody is paused, whose kernel would acknowledge.
 func (c *conn) hold(k *chunk) {
 	k.at = time.Time{}
+	if c.net.blocked(c.other.host, c.host) {
+		c.net.stopped(c.other.host, c.host)
+	}
 	data := k.data
 	time.AfterFunc(userTimeout, func() {
 		c.net.mu.Lock()

@@ -17,6 +17,7 @@ type fault struct {
 	begin func(c *cluster, a, b *machine)
 	end   func(c *cluster, a, b *machine) // nil: nothing to do
 	where where
+	does  []effect // all of it, each time that there is traffic
 }
 
 type where int
@@ -72,7 +73,7 @@ var faults = func() []fault {
 	mute, unmute := isolation(true, false)
 	deafen, undeafen := isolation(false, true)
 	slowDisk, fastDisk := disk(func(m *machine, bad bool) {
-		m.disk.SetWrite(map[bool]time.Duration{true: 150 * time.Millisecond, false: 500 * time.Microsecond}[bad])
+		m.disk.SetWrite(map[bool]time.Duration{true: 150 * time.Millisecond}[bad])
 	})
 	hang, unhang := disk(func(m *machine, bad bool) { m.disk.Hang(bad) })
 	fill := func(f rafttest.Fullness) func(*cluster, *machine, *machine) {
@@ -93,7 +94,7 @@ var faults = func() []fault {
 		return func(c *cluster, a, b *machine) { c.net.Cut(a.name, b.name, down) }
 	}
 	stall := func(on bool) func(*cluster, *machine, *machine) {
-		return func(c *cluster, a, _ *machine) { c.net.Pause(a.name, on) }
+		return func(c *cluster, a, _ *machine) { c.freeze(a, on) }
 	}
 	all := func(down bool) func(*cluster, *machine, *machine) {
 		return func(c *cluster, _, _ *machine) {
@@ -103,10 +104,10 @@ var faults = func() []fault {
 		}
 	}
 	return []fault{
-		{"kill the leader", kill, restart, theLeader},
-		{"kill", kill, restart, anyMachine},
-		{"cut the power of the leader", power, restart, theLeader},
-		{"cut the power", power, restart, anyMachine},
+		{"kill the leader", kill, restart, theLeader, []effect{killed}},
+		{"kill", kill, restart, anyMachine, []effect{killed}},
+		{"cut the power of the leader", power, restart, theLeader, []effect{powerless}},
+		{"cut the power", power, restart, anyMachine, []effect{powerless}},
 		{"cut the power of all masters", func(c *cluster, _, _ *machine) {
 			for _, m := range c.masters() {
 				c.crash(m, m.running(), false)
@@ -115,41 +116,45 @@ var faults = func() []fault {
 			for _, m := range c.masters() {
 				c.restart(m)
 			}
-		}, theLeader},
-		{"isolate", cutOff, join, anyMachine},
-		{"isolate the leader", cutOff, join, theLeader},
-		{"mute the leader", mute, unmute, theLeader},
-		{"deafen the leader", deafen, undeafen, theLeader},
-		{"deafen", deafen, undeafen, anyMaster},
-		{"cut one way", oneWay(true), oneWay(false), anyMachine},
-		{"cut all links", all(true), all(false), theLeader},
-		{"pause", stall(true), stall(false), anyMachine},
-		{"pause the leader", stall(true), stall(false), theLeader},
-		{"lossy links", lossy(0.3, 0.2), lossy(0, 0), anyMachine},
-		{"slow links", slow(60 * time.Millisecond), slow(0), anyMachine},
-		{"slow disk", slowDisk, fastDisk, anyMaster},
-		{"slow disk of the leader", slowDisk, fastDisk, theLeader},
-		{"hung disk", hang, unhang, anyMaster},
-		{"hung disk of the leader", hang, unhang, theLeader},
-		{"full disk", fill(rafttest.NoSpace), fill(0), anyMaster},
-		{"full disk of the leader", fill(rafttest.NoSpace), fill(0), theLeader},
-		{"no space for files", fill(rafttest.NoFiles), fill(0), anyMaster},
-		{"reset connections", func(c *cluster, a, b *machine) { c.net.Reset(a.name, b.name) }, nil, anyMachine},
+		}, theLeader, []effect{powerless}},
+		{"isolate", cutOff, join, anyMachine, []effect{severed}},
+		{"isolate the leader", cutOff, join, theLeader, []effect{severed}},
+		{"mute the leader", mute, unmute, theLeader, []effect{severed, halfway}},
+		{"deafen the leader", deafen, undeafen, theLeader, []effect{severed, halfway}},
+		{"deafen", deafen, undeafen, anyMaster, []effect{severed, halfway}},
+		{"cut one way", oneWay(true), oneWay(false), anyMachine, []effect{severed, halfway}},
+		{"cut all links", all(true), all(false), theLeader, []effect{severed}},
+		{"pause", stall(true), stall(false), anyMachine, []effect{held, heldSteps}},
+		{"pause the leader", stall(true), stall(false), theLeader, []effect{held, heldSteps, heldWrites}},
+		{"lossy links", lossy(0.3, 0.2), lossy(0, 0), anyMachine, []effect{lost, doubled}},
+		{"slow links", slow(60 * time.Millisecond), slow(0), anyMachine, []effect{slowed}},
+		{"slow disk", slowDisk, fastDisk, anyMaster, []effect{slowWrites}},
+		{"slow disk of the leader", slowDisk, fastDisk, theLeader, []effect{slowWrites}},
+		{"hung disk", hang, unhang, anyMaster, []effect{hungWrites}},
+		{"hung disk of the leader", hang, unhang, theLeader, []effect{hungWrites}},
+		{"full disk", fill(rafttest.NoSpace), fill(0), anyMaster, []effect{noSpace}},
+		{"full disk of the leader", fill(rafttest.NoSpace), fill(0), theLeader, []effect{noSpace}},
+		{"no space for files", fill(rafttest.NoFiles), fill(0), anyMaster, []effect{noFiles}},
+		{"reset connections", func(c *cluster, a, b *machine) { c.net.Reset(a.name, b.name) }, nil, anyMachine, []effect{resets}},
 		{"set the clock", func(c *cluster, a, b *machine) {
-			a.clock.set(-a.clock.off()) // a step, back or forth
-		}, nil, anyMachine},
+			c.setClock(a, -a.clock.off()) // a step, back or forth
+		}, nil, anyMachine, []effect{jumped}},
 		{"transfer leadership", func(c *cluster, a, b *machine) {
 			if p := a.running(); p != nil {
 				ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 				defer cancel()
-				p.node.TransferLeadership(ctx, "", "")
+				if p.node.TransferLeadership(ctx, "", "") == nil {
+					c.did.add(handedOver)
+				}
 			}
-		}, nil, theLeader},
+		}, nil, theLeader, []effect{handedOver}},
 		{"take a snapshot", func(c *cluster, a, b *machine) {
 			if p := a.running(); p != nil {
-				p.node.Snapshot()
+				if p.node.Snapshot() == nil {
+					c.did.add(snapshotted)
+				}
 			}
-		}, nil, anyMaster},
+		}, nil, anyMaster, []effect{snapshotted}},
 	}
 }()
 
@@ -157,11 +162,16 @@ var faults = func() []fault {
 // all before it returns.
 func trouble(ctx context.Context, c *cluster, r *rand.Rand, count func(name string)) {
 	done := make(chan struct{}, 3)
+	deck := make(chan fault)
+	go deal(ctx, rand.New(rand.NewPCG(c.seed, 9)), deck)
 	lane := func(seed uint64) {
 		defer func() { done <- struct{}{} }()
 		r := rand.New(rand.NewPCG(seed, 3))
 		for pause(ctx, time.Duration(200+r.IntN(1500))*time.Millisecond) == nil {
-			f := faults[r.IntN(len(faults))]
+			f, ok := <-deck
+			if !ok {
+				return
+			}
 			a, b := c.pick(r, f.where)
 			length := time.Duration(200+r.IntN(3000)) * time.Millisecond
 			if r.IntN(4) == 0 {
@@ -170,7 +180,6 @@ func trouble(ctx context.Context, c *cluster, r *rand.Rand, count func(name stri
 			if a == nil {
 				continue
 			}
-			count(f.name)
 			c.fault(fmt.Sprintf("%s: %s, %s for %v", f.name, a.name, b.name, length))
 			f.begin(c, a, b)
 			if f.end != nil {
@@ -188,6 +197,21 @@ func trouble(ctx context.Context, c *cluster, r *rand.Rand, count func(name stri
 	}()
 	for range 3 {
 		<-done
+	}
+}
+
+// deal gives out all kinds of faults in turn, in a new order each time, until ctx ends: some runs together have
+// hardly ever missed one.
+func deal(ctx context.Context, r *rand.Rand, deck chan<- fault) {
+	defer close(deck)
+	for {
+		for _, i := range r.Perm(len(faults)) {
+			select {
+			case deck <- faults[i]:
+			case <-ctx.Done():
+				return
+			}
+		}
 	}
 }
 
@@ -218,12 +242,12 @@ func (c *cluster) heal() {
 		for _, b := range c.machines {
 			c.net.Slow(a.name, b.name, 0)
 		}
-		c.net.Pause(a.name, false)
+		c.freeze(a, false)
 		c.net.Lose(a.name, 0, 0)
 		if a.disk != nil {
 			a.disk.Hang(false)
 			a.disk.Fill(0)
-			a.disk.SetWrite(500 * time.Microsecond)
+			a.disk.SetWrite(0)
 		}
 		c.restart(a)
 	}

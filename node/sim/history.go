@@ -26,12 +26,14 @@ type history struct {
 	leases  []porcupine.Operation
 	beliefs []belief
 	owners  map[string]string // of tasks
-	faults  map[string]int
+	changes map[string]int    // of who is a master: upheavals, by name
 	errs    []string
 
-	noticed  time.Duration // until all knew of a death
-	moves    int           // changes of the members of the log
-	compared int           // states of machines at one index
+	did      map[effect]int // by faults
+	led      int            // times that a master began to lead
+	noticed  time.Duration  // until all knew of a death
+	moves    int            // changes of the members of the log
+	compared int            // states of machines at one index
 }
 
 // belief is a time in which a client thinks that it holds a lease, or a lock.
@@ -40,7 +42,7 @@ type belief struct {
 	from, until   time.Time
 }
 
-func newHistory() *history { return &history{owners: map[string]string{}, faults: map[string]int{}} }
+func newHistory() *history { return &history{owners: map[string]string{}, changes: map[string]int{}} }
 
 func (h *history) fail(format string, args ...any) {
 	h.mu.Lock()
@@ -134,7 +136,7 @@ func (h *history) inspect(at string, snap *state.Snapshot) {
 // upheavals is how often a master was wiped, removed or away for long.
 func (h *history) upheavals() (n int) {
 	for _, u := range upheavals {
-		n += h.faults[u.name]
+		n += h.changes[u.name]
 	}
 	return n
 }
@@ -176,7 +178,12 @@ func (h *history) extent() []extent {
 		{"leases", len(h.beliefs) - locked, 5},
 		{"locks", locked, 1},
 		{"tasks", len(h.owners), 20},
-		{"kinds of faults", len(h.faults), 5},
+		{"effects of faults of the network", sum(h.did, networkFaults), 50},
+		{"kinds of them", kinds(h.did, networkFaults), 4},
+		{"effects of faults of disks", sum(h.did, diskFaults), 5},
+		{"kinds of them", kinds(h.did, diskFaults), 2},
+		{"ends of processes", h.did[killed] + h.did[powerless], 2},
+		{"changes of the leader", h.led - 1, 1},
 		{"upheavals of the masters", h.upheavals(), 1},
 		{"changes of the members", h.moves, 3}, // a standby at the beginning, a wiped master twice
 		{"comparisons of states", h.compared, 5},

@@ -13,15 +13,18 @@ import (
 // busy is a history with enough in it, and nothing wrong.
 func busy() *history {
 	h := newHistory()
+	h.did = map[effect]int{}
 	for i := range 200 {
 		h.kv(0, register.Input{Op: "get", Key: "quiet"}, h.call(), register.Output{Known: true})
 		h.release(0, releaseInput{"read", "quiet"}, h.call(), releaseOutput{known: true, version: 1})
 		h.lease(0, leaseInput{op: "read", name: "quiet"}, h.call(), leaseOutput{known: true})
 		h.owner(fmt.Sprint(i), "s1")
-		h.faults[fmt.Sprint(i%5)]++
 	}
-	h.faults[upheavals[0].name]++
-	h.moves, h.compared = 3, 5
+	for _, e := range slices.Concat(networkFaults, diskFaults, machineFaults) {
+		h.did[e] = 50
+	}
+	h.changes[upheavals[0].name]++
+	h.led, h.moves, h.compared = 2, 3, 5
 	for i := range beliefs {
 		h.beliefs = append(h.beliefs, belief{"l", "a", second(i), second(i + 1)}, belief{lockPrefix, "a", second(i), second(i + 1)})
 	}
@@ -104,10 +107,22 @@ func TestJudgeFindsWhatIsWrong(t *testing.T) {
 		"no releases":      {func(h *history) { h.apps = nil }, "meaningless"},
 		"no tasks":         {func(h *history) { clear(h.owners) }, "meaningless"},
 		"nothing compared": {func(h *history) { h.compared = 0 }, "meaningless"},
-		"no faults":        {func(h *history) { clear(h.faults) }, "meaningless"},
-		"no changes":       {func(h *history) { h.moves = 0 }, "meaningless"},
-		"no upheaval":      {func(h *history) { delete(h.faults, upheavals[0].name) }, "meaningless"},
-		"no traffic":       {func(h *history) { h.ops = nil }, "meaningless"},
+		"no faults":        {func(h *history) { clear(h.did) }, "meaningless"},
+		"none of disks": {func(h *history) {
+			for _, e := range diskFaults {
+				delete(h.did, e)
+			}
+		}, "meaningless"},
+		"one kind of faults of the network": {func(h *history) {
+			for _, e := range networkFaults[1:] {
+				delete(h.did, e)
+			}
+		}, "meaningless"},
+		"nobody killed": {func(h *history) { delete(h.did, killed); delete(h.did, powerless) }, "meaningless"},
+		"one leader":    {func(h *history) { h.led = 1 }, "meaningless"},
+		"no changes":    {func(h *history) { h.moves = 0 }, "meaningless"},
+		"no upheaval":   {func(h *history) { delete(h.changes, upheavals[0].name) }, "meaningless"},
+		"no traffic":    {func(h *history) { h.ops = nil }, "meaningless"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := busy()

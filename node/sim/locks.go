@@ -38,10 +38,10 @@ func (c *client) lock(ctx context.Context, p *process) {
 	switch n := c.rand.IntN(10); {
 	case s.id == "" || time.Now().After(s.until):
 		*s = session{id: c.value(), holds: map[string]bool{}}
-		row := model.Session{ID: s.id, Node: c.cluster.agents()[0].name, TTL: lockTTL, RenewedAt: p.machine.clock.now()}
+		row := model.Session{ID: s.id, Node: c.cluster.agents()[0].name, TTL: lockTTL, RenewedAt: c.now(p)}
 		c.extend(ctx, p, &command.PutSession{Session: row})
 	case n < 5:
-		c.extend(ctx, p, &command.RenewSession{ID: s.id, At: p.machine.clock.now()})
+		c.extend(ctx, p, &command.RenewSession{ID: s.id, At: c.now(p)})
 	case n < 8:
 		if c.hold(ctx, p, "lock", name) {
 			s.holds[name] = true
@@ -57,7 +57,7 @@ func (c *client) lock(ctx context.Context, p *process) {
 		for name := range s.holds {
 			c.history.released(name, s.id)
 		}
-		propose(ctx, p.core, &command.DestroySession{ID: s.id, At: p.machine.clock.now()})
+		propose(ctx, p.core, &command.DestroySession{ID: s.id, At: c.now(p)})
 		s.id = ""
 	}
 }
@@ -76,7 +76,7 @@ func (c *client) extend(ctx context.Context, p *process, cmd command.Command) {
 
 // hold takes a lock or gives it up, and reports whether that was done for certain.
 func (c *client) hold(ctx context.Context, p *process, verb, name string) bool {
-	cmd := &command.KVTxn{At: p.machine.clock.now(), Ops: []command.KVOp{{Verb: verb, Key: name, Session: c.session.id}}}
+	cmd := &command.KVTxn{At: c.now(p), Ops: []command.KVOp{{Verb: verb, Key: name, Session: c.session.id}}}
 	res, err := propose(ctx, p.core, cmd)
 	var got command.KVTxnResult
 	return err == nil && !p.dead.Load() && res.Decode(&got) == nil && len(got.Errors) == 0

@@ -23,8 +23,10 @@ type Network struct {
 	down     map[[2]string]bool          // from, to
 	delay    map[[2]string]time.Duration // if not defaultDelay
 	conns    map[*conn]bool
-	overflow int           // packets that found a full socket
-	changed  chan struct{} // closed when a dial that waits may look again
+	overflow int                     // packets that found a full socket
+	changed  chan struct{}           // closed when a dial that waits may look again
+	late     map[[2]string]time.Time // arrival of the last packet that was made late
+	did      *effects
 }
 
 type host struct {
@@ -34,6 +36,7 @@ type host struct {
 	paused    bool
 	listeners map[string]*listener
 	packets   chan *gossip.Packet // of gossip's socket
+	waiting   []*gossip.Packet    // for the end of a pause
 	lost      float64             // share of packets that get lost
 	doubled   float64             // or arrive twice
 }
@@ -49,6 +52,7 @@ func NewNetwork(seed uint64) *Network {
 	return &Network{
 		rand: rand.New(rand.NewPCG(seed, 2)), hosts: map[string]*host{}, down: map[[2]string]bool{},
 		delay: map[[2]string]time.Duration{}, conns: map[*conn]bool{}, changed: make(chan struct{}),
+		late: map[[2]string]time.Time{}, did: newEffects(),
 	}
 }
 
@@ -68,6 +72,7 @@ func (n *Network) Boot(name string) *Port {
 	}
 	h.epoch++
 	h.running, h.powered, h.paused, h.listeners, h.packets = true, true, false, map[string]*listener{}, nil
+	h.waiting = nil
 	n.notify()
 	return &Port{net: n, host: name, epoch: h.epoch}
 }
@@ -102,12 +107,37 @@ func (n *Network) Cut(from, to string, down bool) {
 }
 
 // Pause holds everything that goes to or comes from a host, as if its process had stopped: its kernel
-// still acknowledges.
+// still acknowledges, and keeps packets.
 func (n *Network) Pause(name string, paused bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.hosts[name].paused = paused
+	h := n.hosts[name]
+	h.paused = paused
 	n.recheck()
+	for ; !paused && len(h.waiting) > 0; h.waiting = h.waiting[1:] {
+		n.give(h, h.waiting[0])
+	}
+}
+
+// awake returns when the process of p is not paused any more, or has ended, or with ctx.
+func (p *Port) awake(ctx context.Context) error {
+	for first := true; ; first = false {
+		p.net.mu.Lock()
+		h, changed := p.net.hosts[p.host], p.net.changed
+		asleep := h.paused && h.epoch == p.epoch
+		if asleep && first {
+			p.net.did.add(heldSteps)
+		}
+		p.net.mu.Unlock()
+		if !asleep {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // Slow sets the delay of one direction of a link; 0 is the usual one.
@@ -124,6 +154,7 @@ func (n *Network) Reset(a, b string) {
 	for c := range n.conns {
 		if c.host == a && c.other.host == b || c.host == b && c.other.host == a {
 			c.fail(syscall.ECONNRESET)
+			n.did.add(resets)
 		}
 	}
 }
@@ -152,11 +183,25 @@ func (n *Network) blocked(from, to string) bool {
 	return n.down[[2]string{from, to}] || n.hosts[from].paused || n.hosts[to].paused
 }
 
+// stopped counts a frame that a link which is blocked does not carry.
+func (n *Network) stopped(from, to string) {
+	if n.hosts[from].paused || n.hosts[to].paused {
+		n.did.add(held)
+		return
+	}
+	n.did.add(severed)
+	if !n.down[[2]string{to, from}] {
+		n.did.add(halfway)
+	}
+}
+
 // latency draws the delay of one chunk: mostly near the usual one, now and then ten times that.
 func (n *Network) latency(from, to string) time.Duration {
 	d := n.delay[[2]string{from, to}]
 	if d == 0 {
 		d = defaultDelay
+	} else {
+		n.did.add(slowed)
 	}
 	if n.rand.IntN(100) == 0 {
 		d *= 10

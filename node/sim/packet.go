@@ -135,33 +135,61 @@ func (n *Network) packet(from *Port, to string, b []byte, source net.Addr) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	a, h := n.hosts[from.host], n.hosts[to]
-	if h == nil || a.epoch != from.epoch || !h.running || n.blocked(from.host, to) {
+	if h == nil || a.epoch != from.epoch || !h.running {
+		return
+	}
+	if a.paused || n.down[[2]string{from.host, to}] {
+		n.stopped(from.host, to)
 		return
 	}
 	copies := 1
 	if n.rand.Float64() < max(usualLoss, a.lost, h.lost) {
 		copies = 0
+		if a.lost+h.lost > 0 {
+			n.did.add(lost)
+		}
 	} else if n.rand.Float64() < max(usualTwice, a.doubled, h.doubled) {
 		copies = 2
+		if a.doubled+h.doubled > 0 {
+			n.did.add(doubled)
+		}
 	}
+	link := [2]string{from.host, to}
 	epoch := h.epoch
 	for range copies {
 		d := n.latency(from.host, to)
 		if n.rand.Float64() < usualLate {
 			d += time.Duration(n.rand.Int64N(int64(lateBy)))
+			n.late[link] = time.Now().Add(d)
+		} else if time.Now().Add(d).Before(n.late[link]) {
+			n.did.add(overtaken)
 		}
 		time.AfterFunc(d, func() { n.deliver(to, epoch, from.host, &gossip.Packet{Buf: append([]byte(nil), b...), From: source}) })
 	}
 }
 
-// deliver drops what finds a closed or full socket, or a link that was cut meanwhile.
+// deliver drops what finds a closed or full socket, or a link that was cut meanwhile. A paused host's kernel
+// keeps it.
 func (n *Network) deliver(to string, epoch int, from string, p *gossip.Packet) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	h := n.hosts[to]
-	if h.epoch != epoch || h.packets == nil || n.down[[2]string{from, to}] || h.paused {
-		return
+	switch {
+	case h.epoch != epoch || h.packets == nil:
+	case n.down[[2]string{from, to}]:
+		n.stopped(from, to)
+	case h.paused:
+		n.stopped(from, to)
+		if len(h.waiting) < socketBuffer {
+			h.waiting = append(h.waiting, p)
+		}
+	default:
+		n.give(h, p)
 	}
+}
+
+// give puts a packet into a host's socket.
+func (n *Network) give(h *host, p *gossip.Packet) {
 	p.Timestamp = time.Now()
 	select {
 	case h.packets <- p:

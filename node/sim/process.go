@@ -28,6 +28,33 @@ type core interface {
 	Linearize(ctx context.Context) error
 }
 
+// pausable is a core that stands still while its process is paused, and hears no answer then.
+type pausable struct {
+	core
+	port *Port
+}
+
+func (c pausable) Propose(ctx context.Context, data []byte) (uint64, any, error) {
+	if err := c.port.awake(ctx); err != nil {
+		return 0, nil, err
+	}
+	index, v, err := c.core.Propose(ctx, data)
+	if asleep := c.port.awake(ctx); asleep != nil {
+		return 0, nil, fmt.Errorf("%w: %v", raft.ErrUnknownOutcome, asleep)
+	}
+	return index, v, err
+}
+
+func (c pausable) Linearize(ctx context.Context) error {
+	if err := c.port.awake(ctx); err != nil {
+		return err
+	}
+	if err := c.core.Linearize(ctx); err != nil {
+		return err
+	}
+	return c.port.awake(ctx)
+}
+
 // process is one run of a machine, from start to crash.
 type process struct {
 	cluster *cluster
@@ -76,7 +103,7 @@ func (p *process) lead() error {
 	if err != nil {
 		return err
 	}
-	p.node, p.core = node, node
+	p.node, p.core = node, pausable{node, p.port}
 	if err := p.meet(); err != nil {
 		return err
 	}
@@ -113,6 +140,7 @@ func (p *process) lead() error {
 // schedule runs the scheduler while the master leads.
 func (p *process) schedule(ctx context.Context) {
 	c, m := p.cluster, p.machine
+	c.terms.Add(1)
 	loop := &sched.Loop{Store: p.store, Proposer: proposer{p.core}, Self: p.id, NewID: c.newID, Log: c.log.With("at", m.name),
 		Now: m.clock.now, Liveness: liveness{p.gossip, &m.clock}}
 	_ = loop.Run(ctx) // ends with ctx only
@@ -132,7 +160,7 @@ func (p *process) follow() error {
 		return err
 	}
 	remote := raft.NewRemote(p.replica, p.client, addrs)
-	p.core = remote
+	p.core = pausable{remote, p.port}
 	if err := p.meet(); err != nil {
 		return err
 	}

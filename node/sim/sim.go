@@ -76,7 +76,7 @@ func run(seed uint64, dir string) (*history, *report) {
 		live(c, h, rand.New(rand.NewPCG(seed, 4)))
 	}
 	c.stop()
-	h.moves, h.compared = int(c.moves.Load()), c.journal.checked
+	h.led, h.moves, h.compared = int(c.terms.Load()), int(c.moves.Load()), c.journal.checked
 	return h, &report{Hung: c.hung.Load(), Trace: tr.all()}
 }
 
@@ -99,9 +99,10 @@ func live(c *cluster, h *history, r *rand.Rand) {
 	trouble(ctx, c, r, func(name string) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		h.faults[name]++
+		h.changes[name]++
 	})
 	wg.Wait()
+	h.did = c.effects()
 	c.fault("heal")
 	c.heal()
 	healed := time.Now()

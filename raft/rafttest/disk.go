@@ -1,9 +1,11 @@
 package rafttest
 
 import (
+	"errors"
 	"maps"
 	"math/rand/v2"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -18,12 +20,35 @@ import (
 // Disk is the disk of a simulated master: the real log store on files in memory. A crash keeps what was
 // synced; of what was being written it keeps a part. Safe for concurrent use.
 type Disk struct {
+	// Panics is called, in a goroutine, when hashicorp/raft would panic: it cannot store its term for lack of
+	// space. It must crash the disk. Nil: there is always space for that.
+	Panics func()
+
 	mu    sync.Mutex
 	rand  *rand.Rand
 	write time.Duration // how long a durable write takes
 	hung  bool
+	held  bool
 	full  Fullness
 	head  *volume // of the process that runs
+	did   Effects
+}
+
+// usualWrite is how long a durable write takes without a fault.
+const usualWrite = 500 * time.Microsecond
+
+// Effects counts what faults of a disk have done.
+type Effects struct {
+	NoSpace, NoFiles, NoValues int // writes, new files and changes of metadata that were refused
+	Slow, Hung, Paused         int // durable writes that took longer
+	Torn, Lost                 int // writes under way at a crash of which a part, or nothing, is left
+}
+
+// Effects returns the counts so far.
+func (d *Disk) Effects() Effects {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.did
 }
 
 // Fullness says what there is no space for.
@@ -44,7 +69,7 @@ const (
 
 // NewDisk returns an empty disk whose accidents follow from seed.
 func NewDisk(seed uint64) *Disk {
-	d := &Disk{rand: rand.New(rand.NewPCG(seed, 1)), write: 500 * time.Microsecond}
+	d := &Disk{rand: rand.New(rand.NewPCG(seed, 1)), write: usualWrite}
 	d.head = newVolume(d, newImage(), nil)
 	return d
 }
@@ -65,7 +90,14 @@ func (d *Disk) Open() (raft.Storage, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.set(func() { v.settle(len(v.steps)) })
+	full := false
+	d.set(func() {
+		v.settle(len(v.steps))
+		full = d.full == NoSpace && d.Panics != nil
+	})
+	if full { // raft notes its term at the start
+		return nil, syscall.ENOSPC
+	}
 	v.WAL, err = wal.Open("log", wal.WithLogger(hclog.NewNullLogger()), wal.WithSegmentSize(segmentSize),
 		wal.WithMetaStore(meta{v}), wal.WithSegmentFiler(segment.NewFiler("log", vfs{v})))
 	return v, err
@@ -78,8 +110,10 @@ func (d *Disk) Crash() {
 	defer d.mu.Unlock()
 	old := d.head
 	under := old.steps[:d.rand.IntN(len(old.steps)+1)]
+	d.did.Lost += len(old.steps) - len(under)
 	old.image.redo(under)
-	old.image.tear(d.rand)
+	torn, lost := old.image.tear(d.rand)
+	d.did.Torn, d.did.Lost = d.did.Torn+torn, d.did.Lost+lost
 	snaps := old.kept
 	for _, s := range under {
 		if s.kind == snapped {
@@ -87,7 +121,7 @@ func (d *Disk) Crash() {
 		}
 	}
 	d.head = newVolume(d, old.image, snaps[max(0, len(snaps)-keepSnapshots):])
-	d.hung, d.full = false, 0
+	d.hung, d.held, d.full = false, false, 0
 }
 
 // Wipe leaves an empty disk. The user must have crashed.
@@ -95,11 +129,19 @@ func (d *Disk) Wipe() {
 	d.set(func() { d.head = newVolume(d, newImage(), nil) })
 }
 
-// SetWrite changes how long a durable write takes.
-func (d *Disk) SetWrite(t time.Duration) { d.set(func() { d.write = t }) }
+// SetWrite changes how long a durable write takes; 0 is the usual time.
+func (d *Disk) SetWrite(t time.Duration) {
+	if t == 0 {
+		t = usualWrite
+	}
+	d.set(func() { d.write = t })
+}
 
 // Hang stops or frees all writes.
 func (d *Disk) Hang(hung bool) { d.set(func() { d.hung = hung }) }
+
+// Pause holds all writes as if their machine stood still, whether the disk hangs or not.
+func (d *Disk) Pause(held bool) { d.set(func() { d.held = held }) }
 
 // Fill makes writes fail for lack of space; 0: not any more.
 func (d *Disk) Fill(f Fullness) { d.set(func() { d.full = f }) }
@@ -144,11 +186,15 @@ func (v *volume) durable(f func() error) error {
 	defer d.mu.Unlock()
 	done := len(v.steps)
 	end := time.Now().Add(d.write/2 + time.Duration(d.rand.Int64N(int64(d.write))))
-	for d.head == v && (d.hung || time.Now().Before(end)) {
-		wait := max(time.Until(end), 10*time.Millisecond)
-		if !d.hung {
-			wait = time.Until(end)
+	var did Effects // to this write
+	for d.head == v && (d.hung || d.held || time.Now().Before(end)) {
+		wait := time.Until(end)
+		if d.hung || d.held {
+			wait = max(wait, 10*time.Millisecond)
 		}
+		once(d.write > usualWrite, &did.Slow, &d.did.Slow)
+		once(d.hung, &did.Hung, &d.did.Hung)
+		once(d.held, &did.Paused, &d.did.Paused)
 		d.mu.Unlock()
 		time.Sleep(wait)
 		d.mu.Lock()
@@ -157,6 +203,14 @@ func (v *volume) durable(f func() error) error {
 		v.settle(done)
 	}
 	return err
+}
+
+// once counts a write that something slows down, the first time.
+func once(slow bool, of, all *int) {
+	if slow && *of == 0 {
+		*of = 1
+		*all++
+	}
 }
 
 // settle makes the first n steps certain.
@@ -194,5 +248,16 @@ func (v *volume) Set(key, value []byte) error {
 }
 
 func (v *volume) SetUint64(key []byte, n uint64) error {
-	return v.durable(func() error { return v.WAL.SetUint64(key, n) })
+	err := v.durable(func() error { return v.WAL.SetUint64(key, n) })
+	if string(key) != termKey || !errors.Is(err, syscall.ENOSPC) {
+		return err
+	}
+	go v.disk.Panics()
+	for head := v; head == v; v.disk.set(func() { head = v.disk.head }) {
+		time.Sleep(time.Millisecond)
+	}
+	return nil // to a process that is no more
 }
+
+// termKey is where hashicorp/raft keeps its term.
+const termKey = "CurrentTerm"

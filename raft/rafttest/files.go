@@ -79,27 +79,42 @@ func (m *image) perform(s step) {
 // sector is the unit in which a disk writes.
 const sector = 512
 
-// tear decides about what was not synced: any part of it is there, sector by sector.
-func (m *image) tear(r *rand.Rand) {
+// tear decides about what was not synced: any part of it is there, sector by sector. It tells of how many
+// writes a part is lost, and of how many all.
+func (m *image) tear(r *rand.Rand) (torn, lost int) {
 	for _, s := range m.volatile {
 		if s.kind == created {
 			if r.IntN(2) == 0 {
 				m.perform(s)
+			} else {
+				lost++
 			}
 			continue
 		}
 		if m.files[s.name] == nil {
+			lost++
 			continue
 		}
+		kept, gone := false, false
 		for len(s.data) > 0 {
 			n := min(int64(len(s.data)), sector-s.at%sector)
 			if r.IntN(2) == 0 {
 				m.files[s.name] = write(m.files[s.name], s.at, s.data[:n])
+				kept = true
+			} else {
+				gone = true
 			}
 			s.at, s.data = s.at+n, s.data[n:]
 		}
+		switch {
+		case gone && kept:
+			torn++
+		case gone:
+			lost++
+		}
 	}
 	m.volatile = nil
+	return torn, lost
 }
 
 func write(file []byte, at int64, data []byte) []byte {
@@ -125,6 +140,7 @@ func (v vfs) Create(_, name string, size uint64) (types.WritableFile, error) {
 	v.disk.mu.Lock()
 	defer v.disk.mu.Unlock()
 	if v.disk.head == v.volume && v.disk.full != 0 {
+		v.disk.did.NoFiles++
 		return nil, syscall.ENOSPC
 	}
 	if v.live[name] != nil {
@@ -174,6 +190,7 @@ func (f *file) WriteAt(b []byte, at int64) (int, error) {
 	var err error
 	if f.disk.head == f.volume && f.disk.full == NoSpace {
 		b, err = b[:f.disk.rand.IntN(len(b)+1)], syscall.ENOSPC
+		f.disk.did.NoSpace++
 	}
 	f.live[f.name] = write(f.live[f.name], at, b)
 	f.steps = append(f.steps, step{kind: written, name: f.name, at: at, data: append([]byte(nil), b...)})

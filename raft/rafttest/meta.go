@@ -2,12 +2,13 @@ package rafttest
 
 import (
 	"slices"
+	"syscall"
 
 	"github.com/hashicorp/raft-wal/types"
 )
 
 // meta is the log store's metadata and the values on a volume: in reality a file of bbolt, whose changes
-// are atomic and durable when they return.
+// are atomic and durable when they return. A full disk refuses them as a whole.
 type meta struct{ *volume }
 
 // Load implements types.MetaStore, like the methods below.
@@ -19,7 +20,21 @@ func (m meta) Load(string) (types.PersistentState, error) {
 
 func (m meta) CommitState(s types.PersistentState) error {
 	s.Segments = slices.Clone(s.Segments)
-	m.note(step{kind: metaSet, state: s})
+	return m.put(step{kind: metaSet, state: s})
+}
+
+// put does a change, unless there is no space for it.
+func (m meta) put(s step) error {
+	m.disk.mu.Lock()
+	defer m.disk.mu.Unlock()
+	if m.disk.head == m.volume && m.disk.full == NoSpace && (s.name != termKey || m.disk.Panics != nil) {
+		m.disk.did.NoValues++
+		return syscall.ENOSPC
+	}
+	if s.kind == valueSet {
+		m.values[s.name] = s.data
+	}
+	m.steps = append(m.steps, s)
 	return nil
 }
 
@@ -30,12 +45,7 @@ func (m meta) GetStable(key []byte) ([]byte, error) {
 }
 
 func (m meta) SetStable(key, value []byte) error {
-	value = slices.Clone(value)
-	m.disk.mu.Lock()
-	m.values[string(key)] = value
-	m.disk.mu.Unlock()
-	m.note(step{kind: valueSet, name: string(key), data: value})
-	return nil
+	return m.put(step{kind: valueSet, name: string(key), data: slices.Clone(value)})
 }
 
 func (m meta) Close() error { return nil }

@@ -39,6 +39,7 @@ func (s *snapshot) Close() error {
 		v.disk.mu.Lock()
 		defer v.disk.mu.Unlock()
 		if v.disk.head == v && v.disk.full != 0 {
+			v.disk.did.NoFiles++
 			return syscall.ENOSPC
 		}
 		v.steps = append(v.steps, step{kind: snapped, snap: s})
