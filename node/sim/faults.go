@@ -160,7 +160,7 @@ var faults = func() []fault {
 
 // trouble makes faults until ctx ends, up to two at a time, beside changes of who is a master, and ends them
 // all before it returns.
-func trouble(ctx context.Context, c *cluster, r *rand.Rand, count func(name string)) {
+func trouble(ctx context.Context, c *cluster, h *history, r *rand.Rand) {
 	done := make(chan struct{}, 3)
 	deck := make(chan fault)
 	go deal(ctx, rand.New(rand.NewPCG(c.seed, 9)), deck)
@@ -181,19 +181,21 @@ func trouble(ctx context.Context, c *cluster, r *rand.Rand, count func(name stri
 				continue
 			}
 			c.fault(fmt.Sprintf("%s: %s, %s for %v", f.name, a.name, b.name, length))
+			before := c.effects()
 			f.begin(c, a, b)
 			if f.end != nil {
 				pause(ctx, length)
 				f.end(c, a, b)
 				c.fault(fmt.Sprintf("end of %s: %s, %s", f.name, a.name, b.name))
 			}
+			h.fault(f, before, c.effects())
 		}
 	}
 	go lane(r.Uint64())
 	go lane(r.Uint64())
 	go func() {
 		defer func() { done <- struct{}{} }()
-		rebuild(ctx, c, rand.New(rand.NewPCG(c.seed, 8)), count)
+		rebuild(ctx, c, rand.New(rand.NewPCG(c.seed, 8)), h.upheaval)
 	}()
 	for range 3 {
 		<-done

@@ -30,10 +30,13 @@ type history struct {
 	errs    []string
 
 	did      map[effect]int // by faults
-	led      int            // times that a master began to lead
-	noticed  time.Duration  // until all knew of a death
-	moves    int            // changes of the members of the log
-	compared int            // states of machines at one index
+	faults   int
+	worked   int           // of them that had an effect
+	panics   int           // processes that could not store their term
+	led      int           // times that a master began to lead
+	noticed  time.Duration // until all knew of a death
+	moves    int           // changes of the members of the log
+	compared int           // states of machines at one index
 }
 
 // belief is a time in which a client thinks that it holds a lease, or a lock.
@@ -133,10 +136,36 @@ func (h *history) inspect(at string, snap *state.Snapshot) {
 	}
 }
 
+// fault notes one that has ended: it counts if something of what it does has happened meanwhile.
+func (h *history) fault(f fault, before, after map[effect]int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.faults++
+	if sum(after, f.does) > sum(before, f.does) {
+		h.worked++
+	}
+}
+
+func (h *history) upheaval(name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.changes[name]++
+}
+
 // upheavals is how often a master was wiped, removed or away for long.
 func (h *history) upheavals() (n int) {
 	for _, u := range upheavals {
 		n += h.changes[u.name]
+	}
+	return n
+}
+
+// locked is how often a client believed that it has a lock.
+func (h *history) locked() (n int) {
+	for _, b := range h.beliefs {
+		if strings.HasPrefix(b.lease, lockPrefix) {
+			n++
+		}
 	}
 	return n
 }
@@ -148,7 +177,7 @@ type extent struct {
 }
 
 func (h *history) extent() []extent {
-	known, released, leased, locked := 0, 0, 0, 0
+	known, released, leased, locked := 0, 0, 0, h.locked()
 	for _, o := range h.ops {
 		if o.Output.(register.Output).Known {
 			known++
@@ -164,11 +193,6 @@ func (h *history) extent() []extent {
 			leased++
 		}
 	}
-	for _, b := range h.beliefs {
-		if strings.HasPrefix(b.lease, lockPrefix) {
-			locked++
-		}
-	}
 	return []extent{
 		{"known operations on keys", known, 100}, // a third of all are on leases and locks
 		{"without a known outcome", len(h.ops) - known, 0},
@@ -178,6 +202,7 @@ func (h *history) extent() []extent {
 		{"leases", len(h.beliefs) - locked, 5},
 		{"locks", locked, 1},
 		{"tasks", len(h.owners), 20},
+		{"faults with an effect", h.worked, 8},
 		{"effects of faults of the network", sum(h.did, networkFaults), 50},
 		{"kinds of them", kinds(h.did, networkFaults), 4},
 		{"effects of faults of disks", sum(h.did, diskFaults), 5},

@@ -24,7 +24,7 @@ func busy() *history {
 		h.did[e] = 50
 	}
 	h.changes[upheavals[0].name]++
-	h.led, h.moves, h.compared = 2, 3, 5
+	h.worked, h.led, h.moves, h.compared = 8, 2, 3, 5
 	for i := range beliefs {
 		h.beliefs = append(h.beliefs, belief{"l", "a", second(i), second(i + 1)}, belief{lockPrefix, "a", second(i), second(i + 1)})
 	}
@@ -118,11 +118,12 @@ func TestJudgeFindsWhatIsWrong(t *testing.T) {
 				delete(h.did, e)
 			}
 		}, "meaningless"},
-		"nobody killed": {func(h *history) { delete(h.did, killed); delete(h.did, powerless) }, "meaningless"},
-		"one leader":    {func(h *history) { h.led = 1 }, "meaningless"},
-		"no changes":    {func(h *history) { h.moves = 0 }, "meaningless"},
-		"no upheaval":   {func(h *history) { delete(h.changes, upheavals[0].name) }, "meaningless"},
-		"no traffic":    {func(h *history) { h.ops = nil }, "meaningless"},
+		"no fault works": {func(h *history) { h.worked = 0 }, "meaningless"},
+		"nobody killed":  {func(h *history) { delete(h.did, killed); delete(h.did, powerless) }, "meaningless"},
+		"one leader":     {func(h *history) { h.led = 1 }, "meaningless"},
+		"no changes":     {func(h *history) { h.moves = 0 }, "meaningless"},
+		"no upheaval":    {func(h *history) { delete(h.changes, upheavals[0].name) }, "meaningless"},
+		"no traffic":     {func(h *history) { h.ops = nil }, "meaningless"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := busy()

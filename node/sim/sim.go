@@ -76,6 +76,7 @@ func run(seed uint64, dir string) (*history, *report) {
 		live(c, h, rand.New(rand.NewPCG(seed, 4)))
 	}
 	c.stop()
+	h.panics = int(c.panics.Load())
 	h.led, h.moves, h.compared = int(c.terms.Load()), int(c.moves.Load()), c.journal.checked
 	return h, &report{Hung: c.hung.Load(), Trace: tr.all()}
 }
@@ -96,11 +97,7 @@ func live(c *cluster, h *history, r *rand.Rand) {
 		wg.Go(func() { cl.run(ctx) })
 	}
 	wg.Go(func() { watch(ctx, c, h) })
-	trouble(ctx, c, r, func(name string) {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		h.changes[name]++
-	})
+	trouble(ctx, c, h, r)
 	wg.Wait()
 	h.did = c.effects()
 	c.fault("heal")
