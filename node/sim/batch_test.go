@@ -10,7 +10,7 @@ import (
 )
 
 // enough is how many seeds together must have had every effect of every fault.
-const enough = 10
+const enough = 20
 
 // batch is what some seeds together were. Safe for concurrent use.
 type batch struct {

@@ -40,6 +40,15 @@ func (c *cluster) isolate(a *machine, out, in, down bool) {
 	}
 }
 
+// powerOff cuts the power, in the middle of a write if there is one soon.
+func (c *cluster) powerOff(m *machine) {
+	p := m.running()
+	for end := time.Now().Add(100 * time.Millisecond); m.disk != nil && !m.disk.Writing() && time.Now().Before(end); {
+		pause(context.Background(), 100*time.Microsecond)
+	}
+	c.crash(m, p, false)
+}
+
 func restart(c *cluster, a, _ *machine) { c.restart(a) }
 
 // restart starts a machine as soon as its files are at rest and there is space, as its init system would.
@@ -68,7 +77,7 @@ func isolation(out, in bool) (begin, end func(*cluster, *machine, *machine)) {
 
 var faults = func() []fault {
 	kill := func(c *cluster, a, _ *machine) { c.crash(a, a.running(), true) }
-	power := func(c *cluster, a, _ *machine) { c.crash(a, a.running(), false) }
+	power := func(c *cluster, a, _ *machine) { c.powerOff(a) }
 	cutOff, join := isolation(true, true)
 	mute, unmute := isolation(true, false)
 	deafen, undeafen := isolation(false, true)
@@ -110,7 +119,7 @@ var faults = func() []fault {
 		{"cut the power", power, restart, anyMachine, []effect{powerless}},
 		{"cut the power of all masters", func(c *cluster, _, _ *machine) {
 			for _, m := range c.masters() {
-				c.crash(m, m.running(), false)
+				c.powerOff(m)
 			}
 		}, func(c *cluster, _, _ *machine) {
 			for _, m := range c.masters() {
@@ -126,7 +135,7 @@ var faults = func() []fault {
 		{"cut all links", all(true), all(false), theLeader, []effect{severed}},
 		{"pause", stall(true), stall(false), anyMachine, []effect{held, heldSteps}},
 		{"pause the leader", stall(true), stall(false), theLeader, []effect{held, heldSteps, heldWrites}},
-		{"lossy links", lossy(0.3, 0.2), lossy(0, 0), anyMachine, []effect{lost, doubled}},
+		{"lossy links", lossy(0.3, 0.2), lossy(0, 0), anyMachine, []effect{lost, doubled, overtaken}},
 		{"slow links", slow(60 * time.Millisecond), slow(0), anyMachine, []effect{slowed}},
 		{"slow disk", slowDisk, fastDisk, anyMaster, []effect{slowWrites}},
 		{"slow disk of the leader", slowDisk, fastDisk, theLeader, []effect{slowWrites}},

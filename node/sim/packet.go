@@ -115,7 +115,8 @@ func (g *gossipPort) WriteTo(b []byte, addr string) (time.Time, error) {
 	return time.Now(), nil
 }
 
-// Lose makes a host lose and duplicate shares (0..1) of the packets that it sends or receives.
+// Lose makes a host lose and duplicate shares (0..1) of the packets that it sends or receives; as many as it
+// loses are late.
 func (n *Network) Lose(name string, lost, doubled float64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -128,6 +129,8 @@ const (
 	usualTwice = 0.002
 	usualLate  = 0.01 // that much later, other packets overtake it
 	lateBy     = 30 * time.Millisecond
+	// lossyLateBy is it on links that also lose packets, and the share of late ones is that of lost ones.
+	lossyLateBy = 300 * time.Millisecond
 )
 
 // packet sends one, or none, or two.
@@ -158,8 +161,12 @@ func (n *Network) packet(from *Port, to string, b []byte, source net.Addr) {
 	epoch := h.epoch
 	for range copies {
 		d := n.latency(from.host, to)
-		if n.rand.Float64() < usualLate {
-			d += time.Duration(n.rand.Int64N(int64(lateBy)))
+		by := lateBy
+		if a.lost+h.lost > 0 {
+			by = lossyLateBy
+		}
+		if n.rand.Float64() < max(usualLate, a.lost, h.lost) {
+			d += time.Duration(n.rand.Int64N(int64(by)))
 			n.late[link] = time.Now().Add(d)
 		} else if time.Now().Add(d).Before(n.late[link]) {
 			n.did.add(overtaken)

@@ -129,6 +129,12 @@ func (d *Disk) Wipe() {
 	d.set(func() { d.head = newVolume(d, newImage(), nil) })
 }
 
+// Writing reports whether something is being written: a crash may tear it.
+func (d *Disk) Writing() (now bool) {
+	d.set(func() { now = len(d.head.steps) > 0 })
+	return now
+}
+
 // SetWrite changes how long a durable write takes; 0 is the usual time.
 func (d *Disk) SetWrite(t time.Duration) {
 	if t == 0 {
