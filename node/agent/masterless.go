@@ -75,7 +75,9 @@ func (w *worker) standIn(ctx context.Context, r *restarts) bool {
 	for {
 		alone, fresh := w.a.contact.alone()
 		switch {
-		case fresh, w.asked(), ctx.Err() != nil:
+		case w.asked(), ctx.Err() != nil:
+			return false
+		case fresh && w.a.synced(ctx): // just heard is not enough: the masters may be gone since
 			return false
 		case alone && w.a.cfg.Now().Sub(r.last) >= r.pause:
 			if w.startAgain(ctx, eng, r) {

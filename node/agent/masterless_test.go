@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -54,6 +56,32 @@ func TestWithoutMastersADeadTaskIsStartedAgainHere(t *testing.T) {
 	b.log.down.Store(false)
 	b.fresh.Store(true)
 	b.until("the masters hear of it", func() bool { return strings.Contains(b.task("web.1").Status.Message, "while no master answered") })
+	b.engine.Exit(containerID("web.1"), 3)
+	b.state("web.1", model.TaskFailed)
+}
+
+// The last word of the masters is a few seconds old when a node first counts as alone. A task that dies
+// in between has nobody who replaces it either.
+func TestATaskThatDiesRightAfterTheMastersIsStartedAgainHere(t *testing.T) {
+	b := newBench(t)
+	b.alone = 300 * time.Millisecond
+	b.sync = func(context.Context) error {
+		if b.log.down.Load() {
+			return errors.New("nobody leads")
+		}
+		return nil
+	}
+	b.start()
+	b.app(model.AppSpec{Image: "web:1"})
+	b.place("web.1", 31000)
+	b.state("web.1", model.TaskRunning)
+	b.log.down.Store(true) // and the node has not noticed
+	b.engine.Exit(containerID("web.1"), 3)
+	time.Sleep(2 * standInPoll)
+	b.fresh.Store(false)
+	b.until("started again", func() bool { return b.running("web.1") })
+	b.log.down.Store(false)
+	b.fresh.Store(true)
 	b.engine.Exit(containerID("web.1"), 3)
 	b.state("web.1", model.TaskFailed)
 }

@@ -67,6 +67,12 @@ func TestEndToEnd(t *testing.T) {
 // the end.
 func newStory(t *testing.T) *Story {
 	t.Helper()
+	return newStoryOf(t, "APPLIANCE_BINARY", "")
+}
+
+// newStoryOf is newStory with the appliance that env names, or that is built with one more tag.
+func newStoryOf(t *testing.T, env, tag string) *Story {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "story")
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +85,7 @@ func newStory(t *testing.T) *Story {
 	o := Options{Dir: filepath.Join(dir, "l"), Name: fmt.Sprintf("e%d", os.Getpid()), ClusterFile: filepath.Join(dir, "cluster.yaml"),
 		Binary: filepath.Join(dir, "appliance"), App: filepath.Join(dir, "cmd", "notejam"), Out: io.MultiWriter(&out, logged{t})}
 	writeCluster(t, o.ClusterFile)
-	program(t, "APPLIANCE_BINARY", "appliance", o.Binary)
+	programTagged(t, env, "appliance", o.Binary, tag)
 	program(t, "NOTEJAM_BINARY", "notejam", filepath.Join(dir, "bin", "notejam"))
 	if err := os.MkdirAll(o.App, 0o755); err != nil {
 		t.Fatal(err)
@@ -140,7 +146,11 @@ func programTagged(t *testing.T, env, name, path, tag string) {
 	if tag != "" {
 		tags += "," + tag
 	}
-	cmd := exec.Command("go", "build", "-tags", tags, "-o", path, "./cmd/"+name)
+	build := []string{"build"}
+	if tag == "skewed" {
+		build = []string{"run", "./node/lab/skew"}
+	}
+	cmd := exec.Command("go", append(build, "-tags", tags, "-o", path, "./cmd/"+name)...)
 	cmd.Dir, cmd.Env = project, append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build %s: %v\n%s", name, err, out)
