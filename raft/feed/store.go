@@ -107,8 +107,8 @@ func verified(file *os.File) (io.Reader, error) {
 
 // persist saves a snapshot when the log comes to rest after a change, seldom while it does not, and at the
 // end: a node that is killed and finds no master afterwards goes on from there. What a save has cost
-// spaces them out, so that a large state is not written all the time; when the masters fall silent, what
-// they said last is saved at once.
+// spaces them out, so that a large state is not written all the time; when the masters are gone, what they
+// said last is saved at once.
 func (f *Follower) persist(ctx context.Context) {
 	var cost time.Duration
 	last, seen := time.Now(), f.conf.Replica.Applied()
@@ -118,7 +118,7 @@ func (f *Follower) persist(ctx context.Context) {
 		quiet := at == seen
 		seen = at
 		st := f.Status()
-		alone := !st.Contact.IsZero() && st.Stale(time.Now())
+		alone := st.Master == "" && !st.Contact.IsZero()
 		if at == f.saved && (alone || st.Contact.Sub(f.confirmed) >= saveEvery) {
 			f.confirm()
 		}
@@ -135,8 +135,8 @@ func (f *Follower) persist(ctx context.Context) {
 	}
 }
 
-// savePause is how long after a save that took cost the next may begin: at once when the masters have
-// fallen silent, since nobody would tell a restarted node what this one knows.
+// savePause is how long after a save that took cost the next may begin: at once when no master
+// feeds any more, since nobody might tell a restarted node what this one knows.
 func savePause(cost time.Duration, quiet, alone bool) time.Duration {
 	least := saveBusy
 	switch {

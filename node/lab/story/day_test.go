@@ -39,8 +39,8 @@ func TestMastersAwayForADay(t *testing.T) {
 	u.step(t, "a day without masters", func(t *testing.T) {
 		u.must(t, append([]string{"lab", "stop"}, masters...)...)
 		u.must(t, append(append([]string{"chaos", "clock"}, all...), "--dir", u.o.Dir, "--offset=25h", "--for=10m", "--accept-risk=lose-quorum")...)
-		u.must(t, "lab", "kill", "ms2")
 		u.dies(t, "ms1")
+		u.must(t, "lab", "kill", "ms2")
 	})
 	u.step(t, "apps are served and names resolved", func(t *testing.T) { u.serves(t, envTest, firstUsers, fronts, agents) })
 	for _, m := range []string{"ms1", "ms2"} { // ms2 has started anew
