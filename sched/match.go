@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"appliance/node/model"
+	"appliance/sched/deploy"
 )
 
 // MaxRefusals bounds the refusals kept for one app, so that a cluster of
@@ -124,7 +125,7 @@ func (m *matcher) count(n *model.Node) {
 
 // belongs is the part of the verdict that placing tasks does not change.
 func (m *matcher) belongs(n *model.Node) bool {
-	if len(m.Volumes) > 0 || m.App.RetryAt.After(m.now) {
+	if len(m.Volumes) > 0 || deploy.Waits(m.App, m.now) {
 		return false
 	}
 	for _, r := range m.rules {

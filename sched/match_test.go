@@ -110,6 +110,17 @@ func TestFailingNodeIsAvoided(t *testing.T) {
 	}
 }
 
+// The leader before had a clock that was hours ahead.
+func TestBackoffByAnotherClockDoesNotHold(t *testing.T) {
+	for wait, placed := range map[time.Duration]int{-time.Second: 1, time.Second: 0, 2 * time.Minute: 0, 3 * time.Hour: 1} {
+		p := queue(model.AppSpec{}, 1)
+		p[0].App.Failures, p[0].App.RetryAt = 3, now.Add(wait)
+		if m := Match(p, []Offer{agent("n", 8)}, now); len(m.Placements) != placed {
+			t.Errorf("next try in %v: %d placed, want %d: %+v", wait, len(m.Placements), placed, m.Waiting)
+		}
+	}
+}
+
 func TestRefusalsHaveNumbers(t *testing.T) {
 	spec := model.AppSpec{Resources: model.Resources{CPUs: 4, Memory: 100}}
 	for _, c := range []struct {

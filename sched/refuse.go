@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"appliance/node/model"
+	"appliance/sched/deploy"
 )
 
 // refusals says for every node why it does not take one more task.
@@ -58,7 +59,7 @@ func (m *matcher) refuse(o *Offer) model.Refusal {
 	if _, why := choosePorts(o, m.Spec, m.Task.ID); why != "" {
 		return no(model.RefusedPorts, "%s", why)
 	}
-	if m.App.RetryAt.After(m.now) {
+	if deploy.Waits(m.App, m.now) {
 		return no(model.RefusedBackoff, "%d tasks failed in a row, next try at %s", m.App.Failures, m.App.RetryAt.UTC().Format("15:04:05Z"))
 	}
 	return model.Refusal{}

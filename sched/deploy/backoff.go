@@ -42,7 +42,7 @@ func (s *survey) backoff(p *Plan) int {
 		p.at(retry)
 		return failures
 	}
-	if s.App.RetryAt.After(s.Now) {
+	if Waits(s.App, s.Now) {
 		p.at(s.App.RetryAt)
 	}
 	if failures > 0 && s.ready >= s.App.Instances && s.ready > 0 {
@@ -54,6 +54,12 @@ func (s *survey) backoff(p *Plan) int {
 		}
 	}
 	return failures
+}
+
+// Waits reports whether an app's tasks wait because others have failed. A time that is further away than the
+// longest delay is that of a leader whose clock was ahead of ours: it says nothing.
+func Waits(a *model.App, now time.Time) bool {
+	return a.RetryAt.After(now) && !a.RetryAt.After(now.Add(maxDelay))
 }
 
 // failed reports whether the task ended by itself. Lost ones are the node's
