@@ -49,6 +49,9 @@ type Active struct {
 	Title    string    `json:"title"`
 	Machines []string  `json:"machines"`
 	Until    time.Time `json:"until"`
+
+	groups [][]string    // of machines
+	offset time.Duration // of a clock
 }
 
 // Control begins and ends faults of one lab. Safe for concurrent use by
@@ -287,7 +290,7 @@ func gone(machines []string) map[string]fault.Fault {
 
 // make carries the plan out, on all machines at once.
 func (c *Control) make(ctx context.Context, s Spec, plan map[string]fault.Fault) (Active, error) {
-	a := Active{Title: s.title(), Machines: slices.Sorted(maps.Keys(plan))}
+	a := Active{Title: s.title(), Machines: slices.Sorted(maps.Keys(plan)), groups: s.Groups, offset: s.Offset}
 	type made struct {
 		machine string
 		err     error

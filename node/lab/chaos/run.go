@@ -323,6 +323,9 @@ func (r *run) scenario(ctx context.Context, sc Scenario, length time.Duration) e
 				old = a.Machines[0]
 				group.Go(func() { handovers <- r.sick(ctx, a) })
 			}
+			if e.step.Shown {
+				group.Go(func() { r.shown(ctx, e.step.Do, a) })
+			}
 		default:
 			p.Refused++
 			r.say("   not done: %s %s: %v", e.step.Do, e.step.On, err)

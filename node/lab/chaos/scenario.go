@@ -28,6 +28,8 @@ type Step struct {
 	Spec  Spec // percent, rate, delay, offset, risk
 	// Yields says that the machine leads, and that another master must do so soon.
 	Yields bool
+	// Shown says that net and doctor must show the fault while it lasts (one-way, clock).
+	Shown bool
 }
 
 // What a step can do beyond single faults.
@@ -64,9 +66,9 @@ var Scenarios = []Scenario{
 		{At: 2 * s, Every: 9 * s, Do: fault.FullDisk, On: "leader", Yields: true, For: 8 * s}}, false, false},
 	{"hung-disk-leader", "the leader's disk hangs", 20 * s, []Step{
 		{At: 2 * s, Every: 9 * s, Do: fault.HungDisk, On: "leader", Yields: true, For: 8 * s}}, false, false},
-	{"one-way-leader", "the leader is not heard by the others, then it does not hear them", 20 * s, []Step{
-		{At: 2 * s, Do: OneWay, On: "leader / followers agents", For: 7 * s},
-		{At: 11 * s, Do: OneWay, On: "followers agents / leader", For: 7 * s}}, false, false},
+	{"one-way-leader", "the leader is not heard by the others, then it does not hear them", 36 * s, []Step{
+		{At: 2 * s, Do: OneWay, On: "leader / followers agents", Shown: true, For: 15 * s},
+		{At: 19 * s, Do: OneWay, On: "followers agents / leader", Shown: true, For: 15 * s}}, false, false},
 	{"lossy-network", "a tenth of all frames is lost on every machine", 18 * s, []Step{
 		{At: 2 * s, Do: fault.Loss, On: "all", For: 14 * s, Spec: Spec{Percent: 10}}}, false, false},
 	{"node-wiped", "a master and an agent lose their disks and join again", 20 * s, []Step{
@@ -94,9 +96,9 @@ var Scenarios = []Scenario{
 		{At: 2 * s, Every: 28 * s, Do: fault.Address, On: "nextmaster", For: 12 * s},
 		{At: 5 * s, Every: 28 * s, Do: fault.Address, On: "agent", For: 12 * s}}, false, true},
 	{"clock-skew", "the clocks of the leader and an agent are minutes off", 34 * s, []Step{
-		{At: 2 * s, Do: fault.Clock, On: "leader", For: 12 * s, Spec: Spec{Offset: 2 * time.Minute}},
-		{At: 16 * s, Do: fault.Clock, On: "leader", For: 12 * s, Spec: Spec{Offset: -2 * time.Minute}},
-		{At: 5 * s, Do: fault.Clock, On: "ms1", For: 20 * s, Spec: Spec{Offset: -time.Minute}}}, true, true},
+		{At: 2 * s, Do: fault.Clock, On: "leader", Shown: true, For: 14 * s, Spec: Spec{Offset: 2 * time.Minute}},
+		{At: 18 * s, Do: fault.Clock, On: "leader", Shown: true, For: 14 * s, Spec: Spec{Offset: -2 * time.Minute}},
+		{At: 5 * s, Do: fault.Clock, On: "ms1", Shown: true, For: 20 * s, Spec: Spec{Offset: -time.Minute}}}, true, true},
 }
 
 // Find returns the scenario of that name.
