@@ -21,8 +21,9 @@ func (a *app) chaosCmd() *cobra.Command {
 itself at its deadline: a process on the machine itself sees to that, whatever
 becomes of this command. A target is a machine, or what one is at the moment:
 leader, vip, follower, followers, spare, masters, agents, all; master, agent and
-machine are one at random. A fault that would leave the masters without a
-majority is refused unless --accept-risk=lose-quorum.`}
+machine are one at random. A fault that would leave the masters that vote and
+live without a majority is refused unless --accept-risk=lose-quorum; so are a
+link below 20 kB/s and a clock that is 10 minutes off, as if the machine was down.`}
 	for _, v := range chaosVerbs {
 		cmd.AddCommand(a.faultCmd(v))
 	}
@@ -174,11 +175,13 @@ func (a *app) chaosRunCmd() *cobra.Command {
 no acknowledged write lost, linearizable keys, one owner per task, no container
 twice, no over-commit, no two holders of a lease or of the virtual address, an
 audit log that verifies, a leader with a sick disk that hands over within 5 s,
+one-way links and wrong clocks that net and doctor show while they last,
 everything at its target within 60 s of the end, and then the same state on all
 nodes. 'short' is the set that 'make chaos' runs, 'all' is all, and 'calm' are
 those in which no process dies. If no lab is up, one is started and removed
 afterwards. The exit code is 1 if anything was violated, if memory, goroutines
-or files grew, and if the run was too quiet to mean something.`,
+or files grew, and if the run was too quiet to mean something, had faults
+without effect, or a step that was refused each time.`,
 		Example: "  appliance chaos run leader-kill-every-10s --for 2m\n  appliance chaos run all --for 1h --seed 7"}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o.Scenarios = args

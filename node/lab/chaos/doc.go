@@ -4,7 +4,7 @@
 // the leader), and how long. Control begins it and has no part in its end:
 // package fault sees to that on the machines themselves. A fault after which
 // no majority of the masters could agree is refused unless that risk is
-// accepted.
+// accepted; of the masters those count that vote and live by the leader's word.
 //
 // A Scenario is data: steps with times. Run runs scenarios under load. The
 // clients are visitors of an app with and without keep-alive and through two
@@ -15,13 +15,15 @@
 // the faults are over, everything must be at its target within a minute, every
 // acknowledged write must be there (each has a key of its own until it was read
 // back), and all nodes must have the same state at one index. A leader whose disk
-// gets slow, full or hung must hand over within 5 s and end as a follower.
+// gets slow, full or hung must hand over within 5 s and end as a follower. Links
+// that work one way and wrong clocks must be shown by net and doctor while they
+// last.
 //
 // A run that finds nothing wrong must have been able to: too little traffic,
-// a kind of fault that never dropped a frame, delayed a write or killed a
-// process, a step that was never carried out, or a rule that was not looked at
-// once for each scenario, make it meaningless, which is a failure, too. What
-// could not be judged is a violation.
+// faults that never dropped a frame, delayed a write, killed a process or were
+// told by the service itself, a step that was never carried out, or a rule that
+// was not looked at once for each scenario, make it meaningless, which is a
+// failure, too. What could not be judged is a violation.
 //
 // # What to know when a run fails
 //
@@ -32,9 +34,9 @@
 //     the availability report. Acknowledged ones that turn out to be lost are.
 //   - A client that speaks to a node's socket sits on that node: it works when
 //     the machine is cut off.
-//   - Two holders of the virtual address are no violation while a fault keeps
-//     them from hearing each other (lb/DESIGN.md), and one if both answer for
-//     more than a second after it.
+//   - Two holders of the virtual address are no violation while a fault parts
+//     these two from each other (lb/DESIGN.md), and one if both answer for more
+//     than a second otherwise, or after it.
 //   - Growth is judged in runs of 15 minutes and more, twice: at like age where
 //     processes die, and of each process with itself where none does for 15
 //     minutes. A run of an hour has only calm scenarios in its last third for
