@@ -87,8 +87,8 @@ chaos: build ## break a lab on purpose in every way of the short set and check w
 chaos-long: build-skewed ## an hour of all scenarios in random orders from SEED, with a look at growth (root; LONG=1h)
 	$(ROOT) bin/appliance-skewed chaos run all --for $(LONG) --seed $(SEED)
 
-bench: build ## print the table of targets, measured in a lab (root)
-	$(ROOT) bin/appliance lab bench
+bench: build ## print the table of targets, measured in a lab (root), then simulate SEEDS=50 clusters
+	@$(ROOT) bin/appliance lab bench; code=$$?; $(MAKE) --no-print-directory sim || code=1; exit $$code
 
 demo: build ## the whole story on this machine (root); the lab stays up
 	$(ROOT) bin/appliance lab demo
