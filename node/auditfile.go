@@ -67,8 +67,8 @@ func (a *auditFile) Run(ctx context.Context) error {
 
 // open finds where an earlier process stopped, and cuts off a line that a
 // crash has left unfinished. A newest file that is damaged goes aside: what the
-// state still has of it is written again. Older ones are checked by whoever
-// reads them (appliance audit verify).
+// state still has of it is written again. Older ones are the
+// auditCheck's.
 func (a *auditFile) open() error {
 	if err := os.MkdirAll(a.dir, 0o700); err != nil {
 		return err
@@ -105,19 +105,27 @@ func (a *auditFile) open() error {
 // lastRecord is the number of the last record in lines, 0 if there is none.
 // Some may be missing in between, see gap.
 func lastRecord(lines []byte) (uint64, error) {
-	var last model.AuditRecord
+	last, err := chain(model.AuditRecord{}, lines)
+	return last.Seq, err
+}
+
+// chain follows lines that come after the record last, if that is any, and returns the new last one.
+func chain(last model.AuditRecord, lines []byte) (model.AuditRecord, error) {
 	for line := range bytes.Lines(lines) {
 		var r model.AuditRecord
 		if err := json.Unmarshal(line, &r); err != nil {
-			return 0, fmt.Errorf("after record %d: %w", last.Seq, err)
+			return last, fmt.Errorf("after record %d: %w", last.Seq, err)
 		}
 		if r.Seq <= last.Seq || !bytes.Equal(r.Hash, r.Sum()) || r.Seq == last.Seq+1 && last.Seq > 0 && !bytes.Equal(r.Prev, last.Hash) {
-			return 0, fmt.Errorf("what comes after record %d is not as it was written", last.Seq)
+			return last, fmt.Errorf("what comes after record %d is not as it was written", last.Seq)
 		}
 		last = r
 	}
-	return last.Seq, nil
+	return last, nil
 }
+
+// firstLine is the length of the first line.
+func firstLine(lines []byte) int { return bytes.IndexByte(lines, '\n') + 1 }
 
 func (a *auditFile) files() ([]string, error) {
 	files, err := filepath.Glob(filepath.Join(a.dir, "*.jsonl"))

@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -229,7 +231,7 @@ func TestDamagedSnapshotsAreReplaced(t *testing.T) {
 	}
 }
 
-// The newest file of the audit log is made again from the state; older ones are found by audit verify.
+// The newest file of the audit log is made again from the state; older ones are the auditCheck's.
 func TestDamagedAuditFileIsMadeAgain(t *testing.T) {
 	c := discoverytest.New()
 	for range 13 {
@@ -277,5 +279,75 @@ func TestDamagedAuditFileIsMadeAgain(t *testing.T) {
 	start()
 	if got := readAudit(t, filepath.Join(dir, "audit")); len(got) != 13 {
 		t.Errorf("%d records after the loss of a file", len(got))
+	}
+}
+
+// A flipped bit, a truncated or missing one among the finished files of the audit log is found and named.
+func TestDamagedOldAuditFileIsFound(t *testing.T) {
+	c := discoverytest.New()
+	for range 35 {
+		c.Must(command.Audit(&command.PutEnvironment{Environment: model.Environment{Name: "e"}}, model.Actor{Who: "root"}, discoverytest.Start))
+	}
+	dir := t.TempDir()
+	a := &auditFile{dir: dir, store: c.Store, each: 10, log: quiet(), next: 1}
+	if err := a.write(c.Store.Snapshot()); err != nil {
+		t.Fatal(err)
+	}
+	check := &auditCheck{dir: dir, log: quiet()}
+	if bad := check.look(t.Context()); len(bad) > 0 {
+		t.Fatalf("sound files: %v", bad)
+	}
+	second, third := filepath.Join(dir, "00000000000000000011.jsonl"), filepath.Join(dir, "00000000000000000021.jsonl")
+	raw, err := os.ReadFile(second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The hash is of what a record tells; the state's bookkeeping beside it is not.
+	told := func() (out []model.AuditRecord) {
+		for _, r := range readAudit(t, dir) {
+			r.Meta = model.Meta{}
+			out = append(out, r)
+		}
+		return out
+	}
+	whole := told()
+	named := func(what string, path string) {
+		t.Helper()
+		if bad := check.look(t.Context()); bad[path] == "" || len(bad) != 1 {
+			t.Fatalf("%s: %v", what, bad)
+		}
+	}
+	for i := 0; i < len(raw); i += 1 + len(raw)/60 {
+		flipped := bytes.Clone(raw)
+		flipped[i] ^= 2
+		if err := os.WriteFile(second, flipped, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if len(check.look(t.Context())) > 0 {
+			named(fmt.Sprint("byte ", i, " flipped"), second)
+		} else if !reflect.DeepEqual(told(), whole) { // else a bit that no reader sees, as the last ones of base64
+			t.Fatalf("byte %d flipped: not found", i)
+		}
+		if err := os.WriteFile(second, raw[:i], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if bad := check.look(t.Context()); bad[second] == "" && bad[third] == "" {
+			t.Fatalf("cut at %d: %v", i, bad)
+		}
+	}
+	if err := os.Remove(second); err != nil {
+		t.Fatal(err)
+	}
+	named("a missing file", third)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = check.Run(ctx) }()
+	for len(check.damaged()) == 0 && t.Context().Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	<-done
+	if got := check.damaged(); got[0].File != third {
+		t.Errorf("the doctor hears of %+v", got)
 	}
 }

@@ -73,6 +73,7 @@ type Node struct {
 	links      *links
 	watchdogs  *watchdogs
 	started    time.Time
+	auditCheck *auditCheck               // nil on agents
 	led        atomic.Pointer[time.Time] // when a leader was last known
 	stand      atomic.Pointer[vipRunner] // an agent's part in the VIP while no master is there
 

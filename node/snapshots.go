@@ -200,6 +200,8 @@ func (n *Node) openArchives(context.Context) error {
 	n.part("snapshots", saved.Run)
 	audit := &auditFile{dir: n.cfg.dir("audit"), aside: n.cfg.dir(damagedDir), store: n.store, each: auditPerFile, log: n.log}
 	n.part("audit log", audit.Run)
+	n.auditCheck = &auditCheck{dir: audit.dir, pause: auditCheckPause, log: n.log}
+	n.part("audit files", n.auditCheck.Run)
 	return nil
 }
 

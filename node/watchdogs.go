@@ -213,6 +213,7 @@ func (n *Node) look(s *doctor.Sample, deeply bool) {
 	}
 	if n.voter != nil {
 		at, index := newestSnapshot(n.cfg.dir(snapshotDir))
+		s.Damaged = n.auditCheck.damaged()
 		s.Snapshot = doctor.Snapshot{Wanted: index != n.store.Index(), At: at, Started: n.started, Every: snapshotEvery}
 	}
 }

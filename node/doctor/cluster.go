@@ -151,6 +151,14 @@ func checkSnapshot(s *Sample, _ Was) []Finding {
 		Fix: "look at this node's log; save one yourself: appliance snapshot save FILE"}}
 }
 
+func checkDamage(s *Sample, _ Was) []Finding {
+	var out []Finding
+	for _, d := range s.Damaged {
+		out = append(out, Finding{Code: DamagedFile, Severity: Error, Subject: d.File, What: d.File + " is damaged", Why: d.Why, Fix: d.Fix})
+	}
+	return out
+}
+
 func checkVersions(s *Sample, _ Was) []Finding {
 	by := map[string][]string{}
 	for _, n := range s.Nodes {

@@ -24,6 +24,7 @@ const (
 	IDConflict  Code = 43
 
 	OldSnapshot Code = 50
+	DamagedFile Code = 51
 
 	OtherVersion Code = 60
 	PartDown     Code = 61
@@ -41,7 +42,7 @@ var titles = map[Code]string{
 	OpenFiles: "few file descriptors are left", OwnMemory: "the node uses much memory", MachineMemory: "the machine is short of memory",
 	LeafCert: "the node's certificate is not renewed", CACert: "the cluster's CA runs out", Tolerance: "no master may be lost",
 	MastersAway: "the masters do not answer", StaleState: "the node is out of touch with the masters", IDConflict: "two nodes use one identity",
-	OldSnapshot: "there is no recent snapshot", OtherVersion: "nodes run different versions", PartDown: "a part of the node does not work",
+	OldSnapshot: "there is no recent snapshot", DamagedFile: "a file is damaged", OtherVersion: "nodes run different versions", PartDown: "a part of the node does not work",
 	BrokenLink: "a link between nodes is broken", SilentNode: "a node is silent", NoAnswer: "a node does not answer the doctor",
 	Diverged: "a node's state differs from the others'",
 }
@@ -56,4 +57,4 @@ func (c Code) Title() string {
 
 // Checks lists what the doctor looks at, for people.
 var Checks = []string{"disk", "inodes", "log writes", "clock", "file descriptors", "memory", "certificates", "masters", "state",
-	"snapshots", "versions", "parts", "links", "nodes", "state hashes"}
+	"snapshots", "files", "versions", "parts", "links", "nodes", "state hashes"}

@@ -82,6 +82,7 @@ func TestExamine(t *testing.T) {
 		{"no snapshot for a day", func(s *Sample) { s.Snapshot.At = t0.Add(-25 * time.Hour) }, "D050 warning"},
 		{"no snapshot, but nothing to save", func(s *Sample) { s.Snapshot.At, s.Snapshot.Wanted = time.Time{}, false }, ""},
 		{"no snapshot, but just started", func(s *Sample) { s.Snapshot.At, s.Snapshot.Started = time.Time{}, t0.Add(-time.Minute) }, ""},
+		{"a damaged file", func(s *Sample) { s.Damaged = []Damage{{"/audit/1", "a bit", "copy it"}} }, "D051 error"},
 		{"two versions", func(s *Sample) { s.Nodes[1].Version = "v2" }, "D060 warning"},
 		{"a part", func(s *Sample) { s.Parts = []Part{{"DNS", "port in use", "free it"}} }, "D061 warning"},
 		{"a link", func(s *Sample) { s.Links = []Link{{From: "mm1", To: "ms1", What: "cut"}} }, "D070 warning"},

@@ -1,7 +1,7 @@
 package doctor
 
 // own are the checks of a node by itself; their findings travel with it.
-var own = []func(*Sample, Was) []Finding{checkDisk, checkLog, checkClock, checkFiles, checkMemory, checkCerts, checkState, checkSnapshot, checkParts}
+var own = []func(*Sample, Was) []Finding{checkDisk, checkLog, checkClock, checkFiles, checkMemory, checkCerts, checkState, checkSnapshot, checkDamage, checkParts}
 
 // shared are the checks of the cluster; every node sees it its own way, and
 // who is asked answers.

@@ -23,11 +23,15 @@ type Sample struct {
 	Stale    bool // what the node knows may be old
 	Conflict string
 	Snapshot Snapshot
+	Damaged  []Damage
 	Version  string
 	Nodes    []Member // all that have not left
 	Parts    []Part   // that do not work
 	Links    []Link   // broken ones
 }
+
+// Damage is a file that is not as it was written.
+type Damage struct{ File, Why, Fix string }
 
 // Disk is the file system of the data directory. Sizes are in bytes.
 type Disk struct {
