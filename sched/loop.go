@@ -207,7 +207,7 @@ func (t *term) step(snap *state.Snapshot, app *model.App, tasks []*model.Task, n
 		t.Receipts.Begin(d)
 	}
 	plan := deploy.Step(deploy.Input{
-		App: app, Deployment: d, Tasks: tasks, Now: now, NewID: t.NewID,
+		App: app, Deployment: d, Tasks: tasks, Now: now, Since: t.started, NewID: t.NewID,
 		Release: releases(snap, app.ID),
 		Node:    func(id string) *model.Node { return nodes[id] },
 	})

@@ -26,6 +26,7 @@ type Input struct {
 	Tasks      []*model.Task                       // all of the app, ended ones too
 	Node       func(id string) *model.Node         // nil if unknown
 	Now        time.Time
+	Since      time.Time     // when this leader took office, by the clock of Now
 	NewID      func() string // short unique ids
 }
 

@@ -130,6 +130,25 @@ func TestSilentReleaseEndsAtDeadline(t *testing.T) {
 	}
 }
 
+// A leader whose clock is hours ahead finds every deployment late when it takes office.
+func TestLeaderWithAnotherClockRevertsNothingAtOnce(t *testing.T) {
+	w := newWorld(t, 2)
+	w.deploy(model.AppSpec{}, 2)
+	w.converge(all)
+	id := w.deploy(model.AppSpec{}, 2)
+	w.now = w.now.Add(3 * time.Hour)
+	w.since = w.now
+	w.settle()
+	if d := w.deployment(id); d.State != model.DeploymentRunning || !w.next.Equal(w.since.Add(officeTime)) {
+		t.Errorf("the deployment is %s, the next look is at %s", d.State, w.next)
+	}
+	w.now = w.since.Add(officeTime)
+	w.settle()
+	if d := w.deployment(id); d.State != model.DeploymentReverted {
+		t.Errorf("the deployment is %s", d.State)
+	}
+}
+
 func TestFirstReleaseHasNoWayBack(t *testing.T) {
 	w := newWorld(t, 1)
 	id := w.deploy(model.AppSpec{}, 2)

@@ -21,6 +21,7 @@ type world struct {
 	t     fataler
 	store *state.Store
 	now   time.Time
+	since time.Time // that the leader leads
 	ids   int
 	nodes []string
 	next  time.Time
@@ -82,7 +83,7 @@ func (w *world) input() Input {
 	s := w.store.Snapshot()
 	a := state.Apps.Get(s, app)
 	in := Input{
-		App: a, Now: w.now, NewID: w.id, Deployment: state.Deployments.Get(s, a.Deployment),
+		App: a, Since: w.since, Now: w.now, NewID: w.id, Deployment: state.Deployments.Get(s, a.Deployment),
 		Release: func(v uint64) *model.Release { return state.Releases.Get(s, model.ReleaseKey(app, v)) },
 		Node:    func(id string) *model.Node { return state.Nodes.Get(s, id) },
 	}
