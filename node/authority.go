@@ -145,19 +145,25 @@ func (a *authority) offer(self Config) error {
 }
 
 func (a *authority) pair(digest string, self Config, now time.Time) (*tls.Certificate, error) {
-	ca, err := a.ca(digest)
+	chain, key, err := a.own(digest, self, now)
 	if err != nil {
 		return nil, err
+	}
+	return a.keys.Pair(chain, key, now)
+}
+
+// own is a certificate of this master by one of the CAs that it believes, and its key.
+func (a *authority) own(digest string, self Config, now time.Time) (chainPEM, keyPEM []byte, err error) {
+	ca, err := a.ca(digest)
+	if err != nil {
+		return nil, nil, err
 	}
 	req, err := pki.NewRequest(rand.Reader)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	chain, err := issue(ca, now, req.CSR, self.ID, self.Name, self.Role, self.Advertise)
-	if err != nil {
-		return nil, err
-	}
-	return a.keys.Pair(chain, req.Key, now)
+	chainPEM, err = issue(ca, now, req.CSR, self.ID, self.Name, self.Role, self.Advertise)
+	return chainPEM, req.Key, err
 }
 
 // private is what a new master is handed: the key of the first CA of the

@@ -4,7 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -95,7 +98,9 @@ func (k *trustKeeper) settle(ctx context.Context, snap *state.Snapshot) error {
 	}
 	t := c.Trust
 	err := errors.Join(k.believe(ctx, t), k.fetchKeys(ctx, t), k.settleGossip(ctx, t))
-	k.keys.Want(t.CA.Use())
+	if use := t.CA.Use(); use == pki.DigestOf(k.keys.CA()).String() || k.certain(ctx, t) {
+		k.keys.Want(use) // not by an old state: it names a CA that the others may believe no more
+	}
 	if k.ca != nil {
 		err = errors.Join(err, k.ca.offer(k.cfg), k.prune(ctx, t))
 	}
@@ -157,6 +162,7 @@ func (k *trustKeeper) catchUp(ctx context.Context) error {
 	}
 	k.inTouch = time.Now() // ask again after as long
 	var last error
+	turned := false
 	for _, addr := range k.masters() {
 		if addr == k.cfg.wireAddr() {
 			continue
@@ -166,7 +172,7 @@ func (k *trustKeeper) catchUp(ctx context.Context) error {
 		err := postJSON(try, k.joining, "https://"+addr+pathTrust, struct{}{}, &ans)
 		cancel()
 		if err != nil {
-			last = err
+			last, turned = err, turned || turnedAway(err)
 			continue
 		}
 		k.away = nil
@@ -180,11 +186,52 @@ func (k *trustKeeper) catchUp(ctx context.Context) error {
 	if errors.Is(last, wire.ErrRefused) {
 		k.away = errMissed
 	}
+	if turned && k.away == nil {
+		if k.ca != nil {
+			return k.tryNextCA()
+		}
+		k.away = errTurnedAway
+	}
 	return k.away
+}
+
+// turnedAway reports whether a master was reached and ended the connection: it does not believe this node's
+// certificate.
+func turnedAway(err error) bool {
+	var alert *net.OpError
+	return errors.Is(err, io.EOF) || errors.As(err, &alert) && alert.Op == "remote error" // as crypto/tls says it
+}
+
+// tryNextCA gives a master whose certificate the others refuse one of the next CA that it believes. It was
+// stopped in the middle of a rotation, and does not know how that has ended.
+func (k *trustKeeper) tryNextCA() error {
+	cas := k.keys.CAs()
+	i := slices.IndexFunc(cas, k.keys.CA().Equal)
+	next := cas[(i+1)%len(cas)]
+	if next.Equal(k.keys.CA()) {
+		k.away = errTurnedAway
+		return k.away
+	}
+	chain, key, err := k.ca.own(pki.DigestOf(next).String(), k.cfg, time.Now().UTC())
+	if err == nil {
+		err = k.dir.SaveNode(chain, key)
+	}
+	if err == nil {
+		err = k.keys.Swap(chain, key, time.Now())
+	}
+	if err != nil {
+		return fmt.Errorf("the others refuse the certificate of this master, and it cannot make one of another CA that it believes: %w", err)
+	}
+	k.log.Info("the others refuse the certificate of this master: it takes one of another CA that it believes", "ca", pki.DigestOf(next).String()[:12])
+	return nil
 }
 
 // errMissed is what a node says that was away for a whole rotation.
 var errMissed = errors.New("the masters have certificates of a CA that this node does not know; if the CA was rotated while it was away, join again: " +
+	"appliance leave --accept-risk=lose-local-data, then appliance join with a new token")
+
+// errTurnedAway is what a node says whose own certificate is of a CA that the masters have dropped.
+var errTurnedAway = errors.New("the masters do not believe the certificate of this node; if the CA was rotated while it was away, join again: " +
 	"appliance leave --accept-risk=lose-local-data, then appliance join with a new token")
 
 // fetchKeys gets the private keys that a master should hold.

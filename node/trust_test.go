@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -84,16 +85,21 @@ func (w *village) live(cfg Config, store *state.Store) *resident {
 	}
 	log := slog.New(slog.DiscardHandler)
 	r := &resident{town: w, dialer: wire.NewDialer(keys)}
-	k := &trustKeeper{cfg: cfg, dir: cfg.pki(), keys: keys, store: store, proposer: w.Cluster, masters: w.list, client: r.dialer.Client(),
-		joining: wire.JoinClient(nil, keys, nil), log: log, fresh: func() bool { return r.greet(w.list()[0]) == nil },
-		sync: func(context.Context) error { return nil }, gossip: func(keys [][]byte) error { r.keyring.Store(&keys); return nil }}
+	k := &trustKeeper{cfg: cfg, dir: cfg.pki(), keys: keys, store: store, proposer: w.Cluster, masters: func() []string { return slices.DeleteFunc(w.list(), func(a string) bool { return a == r.addr }) }, client: r.dialer.Client(),
+		joining: wire.JoinClient(nil, keys, nil), log: log, fresh: func() bool { return r.hello(w.list()[0]) == nil },
+		sync: func(context.Context) error {
+			if store != w.Store {
+				return errors.New("the state is an old one")
+			}
+			return nil
+		}, gossip: func(keys [][]byte) error { r.keyring.Store(&keys); return nil }}
 	r.trustKeeper, r.secrets = k, &secrets{trust: k, sync: k.sync}
 	srv, mux := wire.NewServer(keys, log), http.NewServeMux()
 	mux.HandleFunc("GET /hello", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") })
 	ln := wiretest.Listen(w.t)
 	r.addr = ln.Addr().String()
 	if cfg.Role == model.RoleMaster {
-		k.ca = &authority{dir: k.dir, keys: keys, trust: k.current}
+		k.ca = &authority{dir: k.dir, keys: keys, trust: k.confirmed}
 		k.mount(mux)
 		mux.HandleFunc("GET "+pathSecrets, r.secrets.serve)
 		a := &admission{ca: k.ca, gossip: k.gossipKeys, store: store, proposer: w.Cluster, sync: k.sync, masters: w.list}
@@ -130,6 +136,14 @@ func (r *resident) greet(addr string) error {
 		return err
 	}
 	return conn.Close()
+}
+
+// hello waits for an answer, too: who dials learns of a refusal only then.
+func (r *resident) hello(addr string) error {
+	ctx, cancel := context.WithTimeout(r.town.t.Context(), 5*time.Second)
+	defer cancel()
+	_, err := r.get(ctx, "https://"+addr+"/hello")
+	return err
 }
 
 // join brings a machine in over the wire.
@@ -304,6 +318,62 @@ func TestRotationOverTheWire(t *testing.T) {
 		if left, _ := filepath.Glob(filepath.Join(r.cfg.Data, "pki", "keys", "*")); len(left) > 0 {
 			t.Errorf("agent %s has private keys: %v", r.cfg.Name, left)
 		}
+	}
+}
+
+// A master that is killed when it has its new certificate may start with a state from before that. By it, it
+// must not go back to the old CA, which the others drop meanwhile; and if it has, it must find out.
+func TestMasterThatIsKilledInARotationComesBack(t *testing.T) {
+	for _, fellBack := range []bool{false, true} {
+		t.Run(fmt.Sprintf("with the old certificate %v", fellBack), func(t *testing.T) {
+			w, mm1 := newVillage(t)
+			cfg, err := w.join("mm2", model.RoleMaster, w.token(mm1, model.RoleMaster))
+			if err != nil {
+				t.Fatal(err)
+			}
+			mm2 := w.live(cfg, w.Store)
+			first := w.trust().CA.Active
+			reach := func(what string, phase model.Phase) {
+				w.until(what, func() bool {
+					_ = mm1.step(t.Context(), w.Store.Snapshot(), map[string]time.Time{}, time.Now())
+					return w.trust().CA.Phase == phase
+				})
+			}
+			w.Must(&command.RotateKey{Ring: model.RingCA, Step: command.StepBegin, At: time.Now()})
+			reach("the new CA is told", model.PhaseSpread)
+			var saved bytes.Buffer
+			if err := w.Store.Snapshot().Write(&saved); err != nil {
+				t.Fatal(err)
+			}
+			reach("all go over", model.PhaseSwitch)
+			w.until("mm2 has its new certificate", func() bool {
+				n := state.Nodes.Get(w.Store.Snapshot(), cfg.ID)
+				return n.Trust.Leaf != first && pki.DigestOf(mm2.keys.CA()).String() != first
+			})
+			mm2.stop()
+			mm2.done.Wait()
+			if fellBack {
+				chain, key, err := mm2.ca.own(first, cfg, time.Now().UTC())
+				if err == nil {
+					err = mm2.dir.SaveNode(chain, key)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			reach("the old CA goes", model.PhaseSteady)
+			w.until("mm1 drops it", func() bool { return len(mm1.keys.CAs()) == 1 })
+			old := state.New()
+			if err := old.Restore(&saved); err != nil {
+				t.Fatal(err)
+			}
+			if mm2 = w.live(cfg, old); !fellBack {
+				time.Sleep(2 * trustEvery) // it looks at its state
+			}
+			w.until("mm2 can call mm1", func() bool {
+				return pki.DigestOf(mm2.keys.CA()).String() == w.trust().CA.Active && mm2.hello(mm1.addr) == nil && mm1.hello(mm2.addr) == nil
+			})
+		})
 	}
 }
 

@@ -16,7 +16,7 @@ func (n *Node) openTrust() error {
 		gossip: func(keys [][]byte) error { return n.gossip.SetKeys(keys) }}
 	n.trust, n.secrets = k, &secrets{trust: k, sync: n.core.Linearize}
 	if n.voter != nil {
-		k.ca = &authority{dir: k.dir, keys: n.keys, trust: k.current}
+		k.ca = &authority{dir: k.dir, keys: n.keys, trust: k.confirmed}
 		if _, err := k.ca.issuer(); err != nil {
 			return err
 		}
@@ -33,6 +33,14 @@ func (k *trustKeeper) current() *model.Trust {
 		return c.Trust
 	}
 	return nil
+}
+
+// confirmed is current, but nil while this node is out of touch: what it began with may be old.
+func (k *trustKeeper) confirmed() *model.Trust {
+	if !k.fresh() {
+		return nil
+	}
+	return k.current()
 }
 
 // signer is the CA that new join tokens name: the one that stays.
