@@ -180,10 +180,7 @@ func (n *Node) renewLeaf(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := n.keys.Swap(chain, req.Key, time.Now()); err != nil {
-		return err
-	}
-	return n.cfg.pki().SaveNode(chain, req.Key)
+	return n.keys.Swap(chain, req.Key, time.Now(), n.cfg.pki().SaveNode)
 }
 
 // Changes are what Set changes; empty fields stay as they are.

@@ -247,5 +247,5 @@ func freshLeaf(c Config, keys *pki.Keychain) error {
 	if err != nil {
 		return err
 	}
-	return keys.Swap(chain, req.Key, time.Now())
+	return keys.Swap(chain, req.Key, time.Now(), nil)
 }

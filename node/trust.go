@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -136,18 +137,8 @@ func (k *trustKeeper) believe(ctx context.Context, t *model.Trust) error {
 	return k.take(bundle)
 }
 
-// take makes the CAs durable and believes them. Keychain.Trust decides, but a
-// crash in between must not leave it with less than it says.
-func (k *trustKeeper) take(bundle []byte) error {
-	before := pki.Bundle(k.keys.CAs())
-	if err := k.keys.Trust(bundle); err != nil {
-		return err
-	}
-	if err := k.dir.SaveBundle(bundle); err != nil {
-		return errors.Join(err, k.keys.Trust(before))
-	}
-	return nil
-}
+// take makes the CAs durable and believes them.
+func (k *trustKeeper) take(bundle []byte) error { return k.keys.Trust(bundle, k.dir.SaveBundle) }
 
 // catchUp asks a master which CAs count, if this node is out of touch: all
 // that keeps it away may be that it has missed a rotation. The masters show a
@@ -176,11 +167,7 @@ func (k *trustKeeper) catchUp(ctx context.Context) error {
 			continue
 		}
 		k.away = nil
-		if string(ans.CAs) == string(pki.Bundle(k.keys.CAs())) {
-			return nil
-		}
-		k.log.Info("this node takes the CAs that the cluster has now")
-		return k.take(ans.CAs)
+		return k.learn(ans.CAs)
 	}
 	k.away = nil // they do not answer: others say so
 	if errors.Is(last, wire.ErrRefused) {
@@ -193,6 +180,28 @@ func (k *trustKeeper) catchUp(ctx context.Context) error {
 		k.away = errTurnedAway
 	}
 	return k.away
+}
+
+// learn adds the CAs that a master has told to those that the node believes. None goes: that master's state may
+// be an old one, too.
+func (k *trustKeeper) learn(bundle []byte) error {
+	all, err := pki.ParseBundle(bundle)
+	if err != nil {
+		return err
+	}
+	told := len(all)
+	missing := func(ca *x509.Certificate) bool { return !slices.ContainsFunc(all[:told], ca.Equal) }
+	known := k.keys.CAs()
+	for _, ca := range known {
+		if missing(ca) {
+			all = append(all, ca)
+		}
+	}
+	if len(all) == len(known) {
+		return nil
+	}
+	k.log.Info("this node learns of CAs that the cluster has now", "believed", len(all))
+	return k.take(pki.Bundle(all))
 }
 
 // turnedAway reports whether a master was reached and ended the connection: it does not believe this node's
@@ -214,10 +223,7 @@ func (k *trustKeeper) tryNextCA() error {
 	}
 	chain, key, err := k.ca.own(pki.DigestOf(next).String(), k.cfg, time.Now().UTC())
 	if err == nil {
-		err = k.dir.SaveNode(chain, key)
-	}
-	if err == nil {
-		err = k.keys.Swap(chain, key, time.Now())
+		err = k.keys.Swap(chain, key, time.Now(), k.dir.SaveNode)
 	}
 	if err != nil {
 		return fmt.Errorf("the others refuse the certificate of this master, and it cannot make one of another CA that it believes: %w", err)

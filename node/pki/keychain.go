@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -29,6 +30,10 @@ type Keychain struct {
 	other atomic.Pointer[map[string]*tls.Certificate] // by CAName; see Offer
 	want  atomic.Pointer[string]                      // digest of the CA that is to have signed the leaf
 	poke  chan struct{}
+
+	// changing is held from the check of new CAs or a new certificate until they are on disk and in use: each is
+	// checked against the other, and a node whose disk has two that do not belong together never starts again.
+	changing sync.Mutex
 }
 
 // trust is what peers are verified by. It is replaced as a whole.
@@ -124,18 +129,25 @@ func (k *Keychain) CAs() []*x509.Certificate { return k.trust.Load().cas }
 // Roots returns the pool that holds the CAs. The caller must not change it.
 func (k *Keychain) Roots() *x509.CertPool { return k.trust.Load().roots }
 
-// Trust replaces the CAs that the node believes. It refuses a set in which the CA of the node's own
-// certificate is missing: every peer would turn the node away.
-func (k *Keychain) Trust(bundle []byte) error {
+// Trust replaces the CAs that the node believes, when save, if not nil, has made them durable. It refuses a
+// set in which the CA of the node's own certificate is missing: every peer would turn the node away.
+func (k *Keychain) Trust(bundle []byte, save func(bundle []byte) error) error {
 	t, err := newTrust(bundle)
 	if err != nil {
 		return err
 	}
+	k.changing.Lock()
+	defer k.changing.Unlock()
 	if cluster, _ := ClusterOf(t.cas[0]); cluster != k.who.Cluster {
 		return fmt.Errorf("CA bundle is of cluster %s, not of %s", cluster, k.who.Cluster)
 	}
 	if t.signer(k.leaf.Load().Leaf) == nil {
 		return errors.New("the certificate of this node is of a CA that the cluster has dropped: join this node again with a token")
+	}
+	if save != nil {
+		if err := save(bundle); err != nil {
+			return fmt.Errorf("save the cluster's CAs: %w", err)
+		}
 	}
 	k.trust.Store(t)
 	return nil
@@ -184,8 +196,11 @@ func (k *Keychain) GetJoinCertificate(hello *tls.ClientHelloInfo) (*tls.Certific
 // Leaf returns the live certificate. The caller must not change it.
 func (k *Keychain) Leaf() *tls.Certificate { return k.leaf.Load() }
 
-// Swap takes a renewed certificate into use. It must be for the same node and role.
-func (k *Keychain) Swap(chainPEM, keyPEM []byte, now time.Time) error {
+// Swap takes a renewed certificate into use, when save, if not nil, has made it durable. It must be for the
+// same node and role.
+func (k *Keychain) Swap(chainPEM, keyPEM []byte, now time.Time, save func(chainPEM, keyPEM []byte) error) error {
+	k.changing.Lock()
+	defer k.changing.Unlock()
 	pair, who, err := k.check(chainPEM, keyPEM, now)
 	if err != nil {
 		return err
@@ -193,6 +208,11 @@ func (k *Keychain) Swap(chainPEM, keyPEM []byte, now time.Time) error {
 	if who != k.who {
 		return fmt.Errorf("renewed certificate is for %s (%s %s), not for this node %s (%s %s)",
 			who.Name, who.Role, who.ID, k.who.Name, k.who.Role, k.who.ID)
+	}
+	if save != nil {
+		if err := save(chainPEM, keyPEM); err != nil {
+			return fmt.Errorf("save renewed certificate: %w", err)
+		}
 	}
 	k.leaf.Store(pair)
 	return nil
@@ -268,15 +288,5 @@ func (k *Keychain) renew(ctx context.Context, sign Sign, save func(chainPEM, key
 	if err != nil {
 		return fmt.Errorf("ask a master to sign: %w", err)
 	}
-	if _, who, err := k.check(chain, req.Key, time.Now()); err != nil {
-		return err
-	} else if who != k.who {
-		return fmt.Errorf("a master signed for %s, not for this node %s", who.Name, k.who.Name)
-	}
-	if save != nil {
-		if err := save(chain, req.Key); err != nil {
-			return fmt.Errorf("save renewed certificate: %w", err)
-		}
-	}
-	return k.Swap(chain, req.Key, time.Now())
+	return k.Swap(chain, req.Key, time.Now(), save)
 }

@@ -31,17 +31,17 @@ func TestKeychainRefusesForeignPairs(t *testing.T) {
 	k := keychain(t, ca, t0, agentA)
 	before := k.Leaf()
 	chain, key := issue(t, newCA(t, "c1"), t0, agentA)
-	if err := k.Swap(chain, key, t0); err == nil {
+	if err := k.Swap(chain, key, t0, nil); err == nil {
 		t.Error("leaf of another CA accepted")
 	}
 	raised := agentA
 	raised.Role = Master
 	chain, key = issue(t, ca, t0, raised)
-	if err := k.Swap(chain, key, t0); err == nil {
+	if err := k.Swap(chain, key, t0, nil); err == nil {
 		t.Error("another role accepted")
 	}
 	_, key2 := issue(t, ca, t0, agentA)
-	if err := k.Swap(chain, key2, t0); err == nil {
+	if err := k.Swap(chain, key2, t0, nil); err == nil {
 		t.Error("key of another certificate accepted")
 	}
 	if k.Leaf() != before {
@@ -149,4 +149,30 @@ func TestKeychainRenewsSoonAfterItRanOut(t *testing.T) {
 			t.Errorf("said %d times in a day", n)
 		}
 	})
+}
+
+// CAs that come while a certificate is being saved must not leave two on the disk that do not belong together:
+// the node would never start again.
+func TestCAsAndCertificateChangeOneByOne(t *testing.T) {
+	old, next := newCA(t, "c1"), newCA(t, "c1")
+	k := keychain(t, old, t0, agentA)
+	if err := k.Trust(append(old.CertPEM(), next.CertPEM()...), nil); err != nil {
+		t.Fatal(err)
+	}
+	dropped := make(chan error, 1)
+	chain, key := issue(t, next, t0, agentA)
+	if err := k.Swap(chain, key, t0, func(_, _ []byte) error {
+		go func() { dropped <- k.Trust(old.CertPEM(), nil) }()
+		select {
+		case err := <-dropped:
+			t.Errorf("the CA of the certificate that is being saved was dropped: %v", err)
+		case <-time.After(50 * time.Millisecond):
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-dropped; err == nil {
+		t.Error("the CA of the certificate was dropped")
+	}
 }

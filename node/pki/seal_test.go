@@ -105,26 +105,26 @@ func TestKeychainOfTwoCAs(t *testing.T) {
 		t.Fatal(err)
 	}
 	nextChain, nextKey := issue(t, next, t0, who)
-	if err := k.Swap(nextChain, nextKey, t0); err == nil {
+	if err := k.Swap(nextChain, nextKey, t0, nil); err == nil {
 		t.Error("a certificate of a CA that is not believed was taken")
 	}
 	both := append(next.CertPEM(), old.CertPEM()...)
-	if err := k.Trust(next.CertPEM()); err == nil {
+	if err := k.Trust(next.CertPEM(), nil); err == nil {
 		t.Error("the CA of the own certificate was dropped")
 	}
-	if err := k.Trust(append(newCA(t, "c2").CertPEM(), old.CertPEM()...)); err == nil {
+	if err := k.Trust(append(newCA(t, "c2").CertPEM(), old.CertPEM()...), nil); err == nil {
 		t.Error("a CA of another cluster was taken")
 	}
-	if err := k.Trust(both); err != nil {
+	if err := k.Trust(both, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := k.Swap(nextChain, nextKey, t0); err != nil {
+	if err := k.Swap(nextChain, nextKey, t0, nil); err != nil {
 		t.Fatal(err)
 	}
 	if DigestOf(k.CA()) != next.Digest() || !bytes.Equal(k.Leaf().Certificate[1], next.Cert.Raw) {
 		t.Error("the chain does not end in the CA that has signed")
 	}
-	if err := k.Trust(next.CertPEM()); err != nil || len(k.CAs()) != 1 {
+	if err := k.Trust(next.CertPEM(), nil); err != nil || len(k.CAs()) != 1 {
 		t.Errorf("the old CA stays: %v", err)
 	}
 }
