@@ -116,7 +116,7 @@ func Open(c Config) (*Node, error) {
 		}
 		return nil, fmt.Errorf("start raft from %s: %w", c.Dir, err)
 	}
-	n.trans.wg.Go(func() { n.trans.receive(receiver{n.raft, d.log}) })
+	n.trans.wg.Go(func() { n.trans.receive(receiver{n.raft, d.log, hraft.ServerID(n.conf.ID)}) })
 	return n, nil
 }
 

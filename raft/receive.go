@@ -3,22 +3,31 @@ package raft
 import (
 	"errors"
 	"io"
+	"slices"
 
 	hraft "github.com/hashicorp/raft"
 )
 
 // receiver stands between the network and raft, and gives raft the requests that it would treat wrongly
 // in a form that it treats well. What the masters have applied is equal on all of them and is never
-// undone; hashicorp/raft 1.7.3 forgets that in three places:
+// undone; hashicorp/raft 1.7.3 forgets that in three places, and one rule is its own:
 //   - A snapshot that comes late, of the same term, replaces newer entries, which this master has
 //     acknowledged. Here it is answered as installed: all of it is.
 //   - An append that begins before the first entry of the log is refused, also where a snapshot covers
 //     what is missing. The leader would send an older snapshot then, again and again.
 //   - An append says what is committed; raft takes that to be true of all of its own log, also beyond the
 //     entries that the append has compared.
+//   - A vote is asked for by a master that does not vote by the log that is here: raft refuses. But if the
+//     asking one has more of the log, that may have made it a voter, and with the leader gone for ever nobody
+//     could tell. The paper has no such rule (section 6): what counts is whose log is newer.
 type receiver struct {
-	raft interface{ AppliedIndex() uint64 }
+	raft interface {
+		AppliedIndex() uint64
+		LastIndex() uint64
+		GetConfiguration() hraft.ConfigurationFuture
+	}
 	log  hraft.LogStore
+	self hraft.ServerID
 }
 
 // errInstalled ends the transfer of a snapshot that is not needed.
@@ -34,6 +43,10 @@ func (t *transport) receive(r receiver) {
 				r.trim(req)
 			case *hraft.InstallSnapshotRequest:
 				rpc = t.judge(rpc, req, r)
+			case *hraft.RequestVoteRequest:
+				r.introduce(&req.RPCHeader, req.LastLogIndex)
+			case *hraft.RequestPreVoteRequest:
+				r.introduce(&req.RPCHeader, req.LastLogIndex)
 			}
 			select {
 			case t.requests <- rpc:
@@ -64,6 +77,22 @@ func (r receiver) trim(req *hraft.AppendEntriesRequest) {
 	req.PrevLogEntry, req.PrevLogTerm = 0, 0 // what comes next follows what is applied: there is nothing to compare
 	for len(req.Entries) > 0 && req.Entries[0].Index <= applied {
 		req.Entries = req.Entries[1:]
+	}
+}
+
+// introduce has raft judge a candidate by its log alone, if that goes further than the log here: raft looks
+// only at whether the id is that of a voter, and gets our own. Who asks is known by its certificate.
+func (r receiver) introduce(h *hraft.RPCHeader, last uint64) {
+	if last <= r.raft.LastIndex() {
+		return
+	}
+	votes := func(id hraft.ServerID) bool {
+		return slices.ContainsFunc(r.raft.GetConfiguration().Configuration().Servers, func(s hraft.Server) bool {
+			return s.ID == id && s.Suffrage == hraft.Voter
+		})
+	}
+	if !votes(hraft.ServerID(h.ID)) && votes(r.self) {
+		h.ID = []byte(r.self)
 	}
 }
 
