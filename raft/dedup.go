@@ -32,8 +32,8 @@ func (d *dedup) find(id ProposalID) (Outcome, bool) {
 
 func (d *dedup) add(r remembered) {
 	if long, ok := r.value.(Longish); ok {
-		if stub := long.Stub(); stub != nil {
-			r.value = stub
+		if brief := long.Brief(); brief != nil {
+			r.value = brief
 		}
 	}
 	if len(d.ring) < d.size {

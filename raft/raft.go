@@ -81,8 +81,8 @@ type ResultCodec interface {
 // and in snapshots, so that one that is too long for it gives another to be kept in its place: that it took
 // effect, but that the answer is gone.
 type Longish interface {
-	Stub() any  // what is kept in its place, nil if it is short enough itself
-	Gone() bool // whether this is such a stub
+	Brief() any // what is kept in its place, nil if it is short enough itself
+	Gone() bool // whether this is such a brief answer
 }
 
 // Entry is one entry of the log as it is applied. Data is empty for entries of raft's own.

@@ -223,7 +223,7 @@ func (s *wordy) Apply(index, term uint64, data []byte) any {
 	s.tally.Apply(index, term, data)
 	return words(bytes.Repeat(data, 1000))
 }
-func (w words) Stub() any {
+func (w words) Brief() any {
 	if len(w) > 100 {
 		return words("gone")
 	}

@@ -132,8 +132,8 @@ const maxKept = 4 << 10
 // whyGone marks what is kept in the place of a longer result.
 const whyGone = "its answer is too long to be kept, and the first one did not arrive"
 
-// Stub implements raft.Longish.
-func (r Result) Stub() any {
+// Brief implements raft.Longish.
+func (r Result) Brief() any {
 	size := len(r.Value)
 	if r.kv != nil {
 		for i := range r.kv.Results {

@@ -91,7 +91,7 @@ func TestLongAnswersAreNotKept(t *testing.T) {
 	if err := whole.Decode(&out); err != nil || len(out.Results) != 2 || len(out.Results[1].Value) != len(big) {
 		t.Fatalf("the answer itself: %v", err)
 	}
-	kept := whole.Stub().(Result)
+	kept := whole.Brief().(Result)
 	raw, err := m.EncodeResult(kept)
 	if err != nil || len(raw) > maxKept || kept.Err == nil || kept.Index != 1 {
 		t.Fatalf("%d bytes are kept: %+v %v", len(raw), kept, err)
@@ -100,7 +100,7 @@ func TestLongAnswersAreNotKept(t *testing.T) {
 		t.Errorf("from a snapshot it is %+v: %v", back, err)
 	}
 	short := apply(t, m, 2, &KVTxn{Ops: ops[:1]})
-	if stub := short.Stub(); stub != nil || short.Gone() {
-		t.Errorf("the answer of a write is not kept, but %+v", stub)
+	if brief := short.Brief(); brief != nil || short.Gone() {
+		t.Errorf("the answer of a write is not kept, but %+v", brief)
 	}
 }
