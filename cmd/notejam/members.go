@@ -49,9 +49,13 @@ func (a *app) front(w http.ResponseWriter, r *http.Request) {
 	a.render(w, r, http.StatusOK, "welcome", view{Title: "Notes for everyone"})
 }
 
-// form shows the sign-up or login form.
+// form shows the sign-up or login form to guests; members are in already.
 func (a *app) form(page string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		if v, err := a.visitOf(r); err == nil && v.user != nil {
+			http.Redirect(w, r, "/", http.StatusSeeOther)
+			return
+		}
 		a.render(w, r, http.StatusOK, page, view{Title: titles[page]})
 	}
 }
@@ -71,12 +75,10 @@ func (a *app) signIn(w http.ResponseWriter, r *http.Request) {
 }
 
 // enter checks the guest's form and turns the token that door returns into a
-// session cookie.
+// session cookie. The form may be older than a login in another window: it
+// is a guest's all the same.
 func (a *app) enter(w http.ResponseWriter, r *http.Request, page string, door func(*store) (string, error)) {
-	v, err := a.visitOf(r)
-	if err == nil {
-		err = v.posted(r)
-	}
+	err := guestOf(r).posted(r)
 	s := a.store.Load()
 	if err == nil && s == nil {
 		err = errNotOpen

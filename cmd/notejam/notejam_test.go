@@ -44,10 +44,22 @@ func TestStory(t *testing.T) {
 	if _, body = b.submit(p.base+"/", "/signout"); !strings.Contains(body, "Start a pad") {
 		t.Fatalf("sign-out:\n%s", body)
 	}
-	for password, want := range map[string]int{"correct horse": 422, "battery staple": 200} {
-		if status, _ := b.submit(p.base+"/signin", "/signin", "email", "ANN@example.org", "password", password); status != want {
-			t.Errorf("sign-in with %q: %d, want %d", password, status, want)
+	_, older := b.get(p.base + "/signin")
+	for _, try := range []struct {
+		password string
+		want     int
+	}{{"correct horse", 422}, {"battery staple", 200}} {
+		if status, _ := b.submit(p.base+"/signin", "/signin", "email", "ANN@example.org", "password", try.password); status != try.want {
+			t.Errorf("sign-in with %q: %d, want %d", try.password, status, try.want)
 		}
+	}
+	if _, body := b.get(p.base + "/signin"); !strings.Contains(body, "ann@example.org") || !strings.Contains(body, "No notes here yet") {
+		t.Errorf("the sign-in page does not lead a member to the notes:\n%s", body)
+	}
+	// A form that was opened in another window before the login is still good.
+	again := form("email", "ann@example.org", "password", "battery staple", "form_token", tokenField.FindStringSubmatch(older)[1])
+	if status, body := b.read(b.client.PostForm(p.base+"/signin", again)); status != 200 || !strings.Contains(body, "ann@example.org") {
+		t.Errorf("sign-in by an older form: %d\n%s", status, body)
 	}
 }
 

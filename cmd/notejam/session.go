@@ -25,13 +25,18 @@ type visit struct {
 	seed  string // what the form token is derived from
 }
 
-// visitOf reads the cookies. Only a request that carries a session cookie
-// costs a read of the database.
-func (a *app) visitOf(r *http.Request) (visit, error) {
-	var v visit
+// guestOf is the sender without a login, whom the forms to sign up and in are for.
+func guestOf(r *http.Request) (v visit) {
 	if c, err := r.Cookie(seedCookie); err == nil && len(c.Value) == len(newToken()) {
 		v.seed = c.Value
 	}
+	return v
+}
+
+// visitOf reads the cookies. Only a request that carries a session cookie
+// costs a read of the database.
+func (a *app) visitOf(r *http.Request) (visit, error) {
+	v := guestOf(r)
 	c, err := r.Cookie(sessionCookie)
 	if err != nil {
 		return v, nil

@@ -28,9 +28,7 @@ type view struct {
 func (a *app) render(w http.ResponseWriter, r *http.Request, status int, page string, v view) {
 	vis, ok := r.Context().Value(visitKey{}).(visit)
 	if !ok {
-		if c, err := r.Cookie(seedCookie); err == nil && len(c.Value) == len(newToken()) {
-			vis.seed = c.Value
-		}
+		vis = guestOf(r)
 	}
 	if vis.seed == "" && (page == "signup" || page == "signin") {
 		vis.seed = newToken()
