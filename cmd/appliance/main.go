@@ -22,6 +22,8 @@ func main() {
 		// A helper process was started by a node, whose raised priority is not
 		// for it nor for the containers below it.
 		_ = priority.Normal() // a normal one remains if this fails
+	} else {
+		_ = priority.CalmMonitor() // more CPU is used if this fails
 	}
 	// Each applet looks whether this execution is meant for it.
 	for _, applet := range []func() bool{lab.Applet, agent.Applet, containerd.Applet, mount.Applet} {

@@ -4,9 +4,13 @@
 // the CPU: an election that starts for want of CPU makes a busy cluster worse.
 // So the node runs at a raised priority, and the processes that it starts
 // (shims and the containers below them, volume clients) go back to normal.
+//
+// And a node is woken all the time, by little things. What the Go runtime adds
+// to that by looking after itself is calmed.
 package priority
 
 import (
+	"errors"
 	"os"
 	"strconv"
 
@@ -21,24 +25,33 @@ const raised = -10
 // later inherit it. It needs CAP_SYS_NICE.
 func Raise() error { return set(raised) }
 
-// Normal gives every thread of this process the normal priority. Children of
+// Normal gives every thread of this process the normal priority and the usual timers. Children of
 // a node call it first.
-func Normal() error { return set(0) }
+func Normal() error { return errors.Join(set(0), each(usual.set)) }
 
-// set walks the threads: setpriority(2) on Linux concerns one thread.
 func set(nice int) error {
-	threads, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return err
-	}
-	for _, t := range threads {
-		tid, err := strconv.Atoi(t.Name())
-		if err != nil {
-			continue
-		}
-		if err := unix.Setpriority(unix.PRIO_PROCESS, tid, nice); err != nil && err != unix.ESRCH {
+	// setpriority(2) on Linux concerns one thread.
+	return each(func(tid int) error { return unix.Setpriority(unix.PRIO_PROCESS, tid, nice) })
+}
+
+// each calls fn for every thread of this process.
+func each(fn func(tid int) error) error {
+	ids, err := threads()
+	for _, tid := range ids {
+		if err := fn(tid); err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, os.ErrNotExist) {
 			return err // a thread that has just ended is no fault
 		}
 	}
-	return nil
+	return err
+}
+
+func threads() ([]int, error) {
+	entries, err := os.ReadDir("/proc/self/task")
+	var ids []int
+	for _, e := range entries {
+		if tid, err := strconv.Atoi(e.Name()); err == nil {
+			ids = append(ids, tid)
+		}
+	}
+	return ids, err
 }
