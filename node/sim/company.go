@@ -10,9 +10,10 @@ const (
 	// meeting is how long after all trouble everybody sees everybody alive. A node asks for those that it
 	// misses every 5 s and compares all that it knows with somebody every 10 s.
 	meeting = 20 * time.Second
-	// noticing is how soon all nodes know of a death. It takes 2 s; after trouble nodes doubt themselves
-	// for a while (Lifeguard) and give a suspect up to six times as long.
-	noticing = 10 * time.Second
+	// noticing is how soon all nodes know of a death. It takes 2 s (TestDeathIsKnownInTwoSeconds). After trouble
+	// nodes doubt themselves for a while (Lifeguard): a probe takes up to 4 s, a suspicion that nobody confirms 9 s,
+	// and it may be 6 s until it is the dead one's turn.
+	noticing = 20 * time.Second
 )
 
 // company checks gossip: that all nodes find each other again, and that all of them notice a death and a
