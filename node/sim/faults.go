@@ -211,19 +211,36 @@ func trouble(ctx context.Context, c *cluster, h *history, r *rand.Rand) {
 	}
 }
 
-// deal gives out all kinds of faults in turn, in a new order each time, until ctx ends: some runs together have
-// hardly ever missed one.
+// deal gives out all kinds of faults in turn until ctx ends, in a new order each time.
 func deal(ctx context.Context, r *rand.Rand, deck chan<- fault) {
 	defer close(deck)
 	for {
-		for _, i := range r.Perm(len(faults)) {
+		for _, f := range shuffled(r) {
 			select {
-			case deck <- faults[i]:
+			case deck <- f:
 			case <-ctx.Done():
 				return
 			}
 		}
 	}
+}
+
+// shuffled has every effect among the first half: a run has hardly time for all faults, and should miss no effect.
+func shuffled(r *rand.Rand) []fault {
+	var first, rest []fault
+	met := map[effect]bool{}
+	for _, i := range r.Perm(len(faults)) {
+		news := false
+		for _, e := range faults[i].does {
+			news, met[e] = news || !met[e], true
+		}
+		if news {
+			first = append(first, faults[i])
+		} else {
+			rest = append(rest, faults[i])
+		}
+	}
+	return append(first, rest...)
 }
 
 // pick chooses whom a fault meets, and another machine.
