@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -213,6 +214,20 @@ func (h *history) extent() []extent {
 		{"changes of the members", h.moves, 2}, // of three or more; one whose leader ends meanwhile is not counted
 		{"comparisons of states", h.compared, 5},
 	}
+}
+
+// count notes what the cluster itself counts.
+func (h *history) count(c *cluster) {
+	h.led, h.moves, h.compared = int(c.terms.Load()), int(c.moves.Load()), c.journal.comparisons()
+}
+
+// enough reports whether the run means something already.
+func (h *history) enough(c *cluster) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.did = c.effects()
+	h.count(c)
+	return !slices.ContainsFunc(h.extent(), func(x extent) bool { return x.got < x.min })
 }
 
 // judge returns everything that is wrong with the history.

@@ -76,6 +76,13 @@ func proposedOnce(payload []byte) bool {
 	return false
 }
 
+// comparisons is how often two machines had a state at one index.
+func (j *journal) comparisons() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.checked
+}
+
 func (j *journal) state(at string, snap *state.Snapshot) {
 	var b bytes.Buffer
 	if err := snap.Write(&b); err != nil {

@@ -24,6 +24,7 @@ type report struct {
 
 const (
 	duration = 40 * time.Second // of trouble
+	longest  = 3 * duration     // if the run would mean little otherwise
 	healing  = 30 * time.Second // until every node takes writes again and everything is at target
 	maxTime  = 10 * time.Minute
 )
@@ -77,7 +78,7 @@ func run(seed uint64, dir string) (*history, *report) {
 	}
 	c.stop()
 	h.panics = int(c.panics.Load())
-	h.led, h.moves, h.compared = int(c.terms.Load()), int(c.moves.Load()), c.journal.checked
+	h.count(c)
 	return h, &report{Hung: c.hung.Load(), Trace: tr.all()}
 }
 
@@ -89,7 +90,7 @@ func live(c *cluster, h *history, r *rand.Rand) {
 		h.fail("%v", err)
 		return
 	}
-	ctx, cancel = context.WithTimeout(context.Background(), duration)
+	ctx, cancel = context.WithTimeout(context.Background(), longest)
 	defer cancel()
 	var wg sync.WaitGroup
 	for i := range clients {
@@ -97,6 +98,11 @@ func live(c *cluster, h *history, r *rand.Rand) {
 		wg.Go(func() { cl.run(ctx) })
 	}
 	wg.Go(func() { watch(ctx, c, h) })
+	wg.Go(func() {
+		defer cancel()
+		for long := duration; pause(ctx, long) == nil && !h.enough(c); long = time.Second {
+		}
+	})
 	trouble(ctx, c, h, r)
 	wg.Wait()
 	h.did = c.effects()
