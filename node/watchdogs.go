@@ -211,9 +211,13 @@ func (n *Node) look(s *doctor.Sample, deeply bool) {
 	} else {
 		s.Conflict = ""
 	}
+	s.Damaged = nil
+	for _, d := range n.volumes.server.Damaged() {
+		s.Damaged = append(s.Damaged, doctor.Damage(d))
+	}
 	if n.voter != nil {
 		at, index := newestSnapshot(n.cfg.dir(snapshotDir))
-		s.Damaged = n.auditCheck.damaged()
+		s.Damaged = append(s.Damaged, n.auditCheck.damaged()...)
 		s.Snapshot = doctor.Snapshot{Wanted: index != n.store.Index(), At: at, Started: n.started, Every: snapshotEvery}
 	}
 }

@@ -9,13 +9,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"sort"
+	"strings"
 	"sync"
 	"time"
 
@@ -67,6 +71,31 @@ type VolumeOptions struct {
 type volumeFile struct {
 	ID      []byte        `json:"id"` // random, part of every file handle
 	Options VolumeOptions `json:"options"`
+	// Sum is the CRC-32C of the file without it; 0 in a file of before there was one.
+	Sum uint32 `json:"sum,omitempty"`
+}
+
+func (f volumeFile) sum() uint32 {
+	f.Sum = 0
+	b, _ := json.Marshal(f) // bytes, numbers and truth values: it cannot fail
+	return max(1, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
+}
+
+// readVolumeFile fails with ErrNotExist for a volume that is half created or half removed.
+func readVolumeFile(dir string) (f volumeFile, err error) {
+	b, err := os.ReadFile(filepath.Join(dir, "volume.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, have := os.Stat(filepath.Join(dir, "store")); have == nil {
+			return f, errors.New("volume.json is missing: restore it from a backup")
+		}
+	}
+	if err != nil {
+		return f, err
+	}
+	if err := json.Unmarshal(b, &f); err != nil || len(f.ID) != volumeIDLen || f.Sum != 0 && f.Sum != f.sum() {
+		return f, errors.New("volume.json is damaged: restore it from a backup")
+	}
+	return f, nil
 }
 
 // Server serves the volumes below a directory. Methods are safe for concurrent use.
@@ -128,13 +157,9 @@ func (o Options) withDefaults() Options {
 
 func (s *Server) openVolume(name string) (*export, error) {
 	dir := filepath.Join(s.dir, name)
-	b, err := os.ReadFile(filepath.Join(dir, "volume.json"))
+	f, err := readVolumeFile(dir)
 	if err != nil {
-		return nil, err
-	}
-	var f volumeFile
-	if err := json.Unmarshal(b, &f); err != nil || len(f.ID) != volumeIDLen {
-		return nil, fmt.Errorf("volume %s: volume.json is damaged: restore it from a replica or a backup", name)
+		return nil, fmt.Errorf("volume %s: %w", name, err)
 	}
 	so := store.Options{Log: s.o.Log, Now: s.o.Now, Reserve: s.o.Reserve, Checkpoint: s.o.Checkpoint,
 		MaxBytes: f.Options.MaxBytes, Mode: f.Options.Mode, UID: f.Options.UID, GID: f.Options.GID}
@@ -160,6 +185,7 @@ func (s *Server) CreateVolume(name string, vo VolumeOptions) error {
 	}
 	f := volumeFile{ID: make([]byte, volumeIDLen), Options: vo}
 	rand.Read(f.ID)
+	f.Sum = f.sum()
 	b, err := json.Marshal(f)
 	if err != nil {
 		return err
@@ -234,6 +260,21 @@ func (s *Server) missing(name string) error {
 		return err
 	}
 	return fmt.Errorf("%w: %s", ErrNoVolume, name)
+}
+
+// Damaged lists the files of volumes that are not as they were written, and the volumes that cannot be opened.
+func (s *Server) Damaged() (out []store.Damage) {
+	s.mu.Lock()
+	open := slices.Collect(maps.Values(s.ex))
+	for name, err := range s.bad {
+		out = append(out, store.Damage{File: filepath.Join(s.dir, name), Why: err.Error(), Fix: "restore the volume from a backup, then start the node again"})
+	}
+	s.mu.Unlock()
+	for _, x := range open {
+		out = append(out, x.vol.Damaged()...)
+	}
+	slices.SortFunc(out, func(a, b store.Damage) int { return strings.Compare(a.File, b.File) })
+	return out
 }
 
 // Volumes lists the names, sorted.

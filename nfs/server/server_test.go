@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -287,30 +288,51 @@ func TestAuthorize(t *testing.T) {
 }
 
 func TestDamagedVolumeDoesNotHinderOthers(t *testing.T) {
-	r := newRig(t)
-	if err := r.server().CreateVolume("w", VolumeOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.server().Close(); err != nil {
-		t.Fatal(err)
-	}
-	snapshot := filepath.Join(r.dir, "w", "store", "snapshot")
-	if err := os.WriteFile(snapshot, []byte("damaged"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	r.open()
-	s := r.server()
-	st, err := s.Stats("w")
-	if err != nil || !strings.Contains(st.Failed, "restore the volume") {
-		t.Fatalf("%+v, %v", st, err)
-	}
-	if v := s.Volumes(); len(v) != 2 {
-		t.Fatal(v)
-	}
-	if err := s.CreateVolume("w", VolumeOptions{}); !errors.Is(err, ErrExists) {
-		t.Fatal(err)
-	}
-	if _, err := r.client("a").Getattr(never, nil); err != nil {
-		t.Fatal(err)
+	flip := func(b []byte) []byte { b[bytes.Index(b, []byte(`"mode":`))+8] ^= 1; return b }
+	for _, c := range []struct {
+		name, file, why string
+		damage          func([]byte) []byte // nil: removed
+	}{
+		{"table", "store/snapshot", "restore the volume", func([]byte) []byte { return []byte("damaged") }},
+		{"a bit of volume.json", "volume.json", "volume.json is damaged", flip},
+		{"no volume.json", "volume.json", "volume.json is missing", nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t)
+			if err := r.server().CreateVolume("w", VolumeOptions{Mode: 0o777}); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.server().Close(); err != nil {
+				t.Fatal(err)
+			}
+			file := filepath.Join(r.dir, "w", c.file)
+			b, err := os.ReadFile(file)
+			if err == nil && c.damage != nil {
+				err = os.WriteFile(file, c.damage(b), 0o600)
+			} else if err == nil {
+				err = os.Remove(file)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.open()
+			s := r.server()
+			st, err := s.Stats("w")
+			if err != nil || !strings.Contains(st.Failed, c.why) {
+				t.Fatalf("%+v, %v", st, err)
+			}
+			if d := s.Damaged(); len(d) != 1 || d[0].File != filepath.Join(r.dir, "w") || !strings.Contains(d[0].Why, c.why) {
+				t.Fatalf("%+v", d)
+			}
+			if v := s.Volumes(); len(v) != 2 {
+				t.Fatal(v)
+			}
+			if err := s.CreateVolume("w", VolumeOptions{}); !errors.Is(err, ErrExists) {
+				t.Fatal(err)
+			}
+			if _, err := r.client("a").Getattr(never, nil); err != nil {
+				t.Fatal(err)
+			}
+		})
 	}
 }

@@ -34,6 +34,9 @@ func (v *Volume) Checkpoint() error {
 	if err := v.files.sync(dirty); err != nil {
 		return err
 	}
+	if err := vouch(v.dir, last); err != nil {
+		return err
+	}
 	if err := writeSnapshot(v.dir, table); err != nil {
 		return err
 	}
@@ -41,21 +44,28 @@ func (v *Volume) Checkpoint() error {
 }
 
 func writeSnapshot(dir string, table []byte) error {
-	tmp := filepath.Join(dir, snapshotName+".tmp")
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	head := binary.BigEndian.AppendUint32([]byte(snapshotMagic), crc32.Checksum(table, castagnoli))
+	return replaceFile(filepath.Join(dir, snapshotName), head, table)
+}
+
+// replaceFile writes a file so that after a crash it is the old or the new one.
+func replaceFile(path string, parts ...[]byte) error {
+	f, err := os.OpenFile(path+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	head := binary.BigEndian.AppendUint32([]byte(snapshotMagic), crc32.Checksum(table, castagnoli))
-	_, err1 := f.Write(head)
-	_, err2 := f.Write(table)
-	if err := errors.Join(err1, err2, f.Sync(), f.Close()); err != nil {
+	var errs []error
+	for _, p := range parts {
+		_, err := f.Write(p)
+		errs = append(errs, err)
+	}
+	if err := errors.Join(append(errs, f.Sync(), f.Close())...); err != nil {
 		return err
 	}
-	if err := os.Rename(tmp, filepath.Join(dir, snapshotName)); err != nil {
+	if err := os.Rename(path+".tmp", path); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return syncDir(filepath.Dir(path))
 }
 
 // dropSegments deletes log segments that hold nothing after last.
@@ -88,6 +98,9 @@ func (v *Volume) load() error {
 		return err
 	}
 	v.t = t
+	if err := v.files.believe(v.dir, t.lsn); err != nil {
+		return err
+	}
 	_, err = replay(v.dir, t.lsn, v.redo)
 	return err
 }
@@ -120,8 +133,12 @@ func (v *Volume) redoData(n *inode, r *Record) error {
 	defer v.files.release(f)
 	switch {
 	case r.Op == OpWrite:
+		v.files.changed(f, r.Off, uint64(len(r.Data)))
 		return v.files.write(n.Ino, f, n.Size, r.Off, r.Data)
 	case r.Op == OpSetAttr && r.Set.Mask.Has(proto.AttrSize):
+		if r.Set.Size < n.Size {
+			v.files.cut(f, r.Set.Size)
+		}
 		return v.files.truncate(n.Ino, f, n.Size, min(n.Size, r.Set.Size))
 	case r.Op == OpFree:
 		f.fresh = false

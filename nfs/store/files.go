@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
+	"syscall"
 )
 
 // maxOpenFiles bounds the descriptors a volume keeps open between requests.
@@ -15,24 +17,36 @@ const maxOpenFiles = 256
 
 // files are the flat data files of a volume, one per inode that ever had data.
 type files struct {
-	dir  string
-	mu   sync.Mutex
-	byNo map[Ino]*file
-	open int
+	dir    string
+	sumDir string
+	mu     sync.Mutex
+	byNo   map[Ino]*file
+	open   int
 }
 
 // file is the data of one inode. mu orders writes and truncations like the log does: it is taken
 // before the volume's lock.
 type file struct {
-	mu    sync.RWMutex
-	once  sync.Mutex // guards f
-	f     *os.File
-	fresh bool // cut to the inode's size once since start
-	users int  // guarded by files.mu
-	dirty bool // guarded by files.mu
+	mu      sync.RWMutex
+	once    sync.Mutex // guards the next four
+	f       *os.File
+	fresh   bool     // cut to the inode's size once since start
+	sums    *os.File // see sums.go
+	sumless bool     // there are none
+
+	damaged atomic.Pointer[damagedError] // the last damage that was met; nil while there is none
+
+	// The rest is guarded by files.mu.
+	users   int
+	dirty   bool
+	stale   blocks // changed since the last checkpoint
+	closing blocks // the stale ones of the checkpoint under way
 }
 
-func newFiles(dir string) *files { return &files{dir: dir, byNo: map[Ino]*file{}} }
+// newFiles are those of the volume in dir.
+func newFiles(dir string) *files {
+	return &files{dir: filepath.Join(dir, "data"), sumDir: filepath.Join(dir, sumsDir), byNo: map[Ino]*file{}}
+}
 
 func (fs *files) path(ino Ino) string {
 	return filepath.Join(fs.dir, fmt.Sprintf("%02x", uint64(ino)%256), strconv.FormatUint(uint64(ino), 10))
@@ -44,7 +58,7 @@ func (fs *files) acquire(ino Ino) *file {
 	defer fs.mu.Unlock()
 	f := fs.byNo[ino]
 	if f == nil {
-		f = &file{}
+		f = &file{stale: noBlocks(), closing: noBlocks()}
 		fs.byNo[ino] = f
 	}
 	f.users++
@@ -66,11 +80,22 @@ func (fs *files) shed() {
 		if fs.open <= maxOpenFiles/2 {
 			return
 		}
-		if f.users == 0 && f.f != nil {
-			f.f.Close()
-			f.f = nil
-			fs.open--
+		if f.users == 0 {
+			fs.closeFile(f)
 		}
+	}
+}
+
+// closeFile closes what an idle file has open. Called with mu held.
+func (fs *files) closeFile(f *file) {
+	if f.f != nil {
+		f.f.Close()
+		f.f = nil
+		fs.open--
+	}
+	if f.sums != nil {
+		f.sums.Close()
+		f.sums = nil
 	}
 }
 
@@ -80,7 +105,8 @@ func (fs *files) markDirty(f *file) {
 	fs.mu.Unlock()
 }
 
-// takeDirty returns and clears the set of files written since the last call, each acquired.
+// takeDirty returns and clears the set of files written since the last call, each acquired. Exactly one call of
+// sync follows.
 func (fs *files) takeDirty() map[Ino]*file {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -88,6 +114,8 @@ func (fs *files) takeDirty() map[Ino]*file {
 	for ino, f := range fs.byNo {
 		if f.dirty {
 			f.dirty = false
+			f.closing.merge(f.stale)
+			f.stale = noBlocks()
 			f.users++
 			out[ino] = f
 		}
@@ -109,7 +137,7 @@ func (fs *files) handle(ino Ino, f *file, size uint64, create bool) (*os.File, e
 			f.fresh = true
 			return nil, nil
 		}
-		if h, err = fs.create(ino); err != nil {
+		if h, err = createFile(fs.path(ino)); err != nil {
 			return nil, err
 		}
 	}
@@ -132,11 +160,10 @@ func (fs *files) handle(ino Ino, f *file, size uint64, create bool) (*os.File, e
 	return h, nil
 }
 
-func (fs *files) create(ino Ino) (*os.File, error) {
-	p := fs.path(ino)
+func createFile(p string) (*os.File, error) {
 	h, err := os.OpenFile(p, os.O_RDWR|os.O_CREATE, 0o600)
 	if errors.Is(err, os.ErrNotExist) {
-		if err := os.Mkdir(filepath.Dir(p), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		if err := os.MkdirAll(filepath.Dir(p), 0o700); err != nil {
 			return nil, err
 		}
 		h, err = os.OpenFile(p, os.O_RDWR|os.O_CREATE, 0o600)
@@ -155,8 +182,37 @@ func (fs *files) write(ino Ino, f *file, oldSize, off uint64, data []byte) error
 	return err
 }
 
-// read fills buf from off; bytes that were never written are zero.
+// read fills buf from off and checks what it reads; bytes that were never written are zero. The error
+// wraps EIO if they are damaged.
 func (fs *files) read(ino Ino, f *file, size, off uint64, buf []byte) error {
+	if len(buf) == 0 {
+		return nil
+	}
+	from, to := span(off, uint64(len(buf)))
+	sums, any, err := fs.sumsOf(ino, f, from, to)
+	if err != nil {
+		return err
+	}
+	if !any {
+		return fs.fill(ino, f, size, off, buf)
+	}
+	whole := buf
+	if off%sumBlock != 0 || len(buf)%sumBlock != 0 {
+		whole = make([]byte, (to-from)*sumBlock)
+	}
+	if err := fs.fill(ino, f, size, from*sumBlock, whole); err != nil {
+		return err
+	}
+	if err := fs.verify(ino, from, whole, sums); err != nil {
+		clear(buf)
+		return err
+	}
+	copy(buf, whole[off-from*sumBlock:])
+	return nil
+}
+
+// fill reads without a look at the sums.
+func (fs *files) fill(ino Ino, f *file, size, off uint64, buf []byte) error {
 	h, err := fs.handle(ino, f, size, false)
 	if err != nil {
 		return err
@@ -185,63 +241,84 @@ func (fs *files) truncate(ino Ino, f *file, oldSize, size uint64) error {
 func (fs *files) remove(ino Ino) error {
 	fs.mu.Lock()
 	if f := fs.byNo[ino]; f != nil && f.users == 0 {
-		if f.f != nil {
-			f.f.Close()
-			fs.open--
-		}
+		fs.closeFile(f)
 		delete(fs.byNo, ino)
 	}
 	fs.mu.Unlock()
-	err := os.Remove(fs.path(ino))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
+	for _, p := range []string{fs.path(ino), fs.sumPath(ino)} {
+		if err := os.Remove(p); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
-// sync makes dirty files durable, together with the directories that name them.
+// sync makes dirty files durable, together with the directories that name them, and then their sums. Without space
+// for the sums it does all the rest, and the next call makes up for them.
 func (fs *files) sync(dirty map[Ino]*file) error {
 	dirs := map[string]bool{fs.dir: true}
 	var errs []error
 	for ino, f := range dirty {
-		f.mu.Lock() // a write logged before the checkpoint has reached the file when we get the lock
-		f.mu.Unlock()
-		f.once.Lock()
-		h := f.f
-		f.once.Unlock()
-		if h == nil { // shed or freed meanwhile
-			h, _ = os.OpenFile(fs.path(ino), os.O_RDWR, 0)
-			if h == nil {
-				fs.release(f)
-				continue
-			}
-			defer h.Close()
+		err := fs.syncFile(ino, f)
+		fs.mu.Lock()
+		if errors.Is(err, syscall.ENOSPC) {
+			f.stale.merge(f.closing)
+			f.dirty = true
 		}
-		errs = append(errs, h.Sync())
-		dirs[filepath.Dir(fs.path(ino))] = true
+		f.closing = noBlocks()
+		fs.mu.Unlock()
 		fs.release(f)
+		errs = append(errs, err)
+		dirs[filepath.Dir(fs.path(ino))] = true
 	}
 	for d := range dirs {
-		errs = append(errs, syncDir(d))
+		if err := syncDir(d); err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
 	}
 	return errors.Join(errs...)
 }
 
-// sweep deletes data files that no inode owns: freed shortly before a crash.
-func (fs *files) sweep(owned func(Ino) bool) error {
-	dirs, err := os.ReadDir(fs.dir)
-	if err != nil {
-		return err
-	}
-	for _, d := range dirs {
-		names, err := os.ReadDir(filepath.Join(fs.dir, d.Name()))
+func (fs *files) syncFile(ino Ino, f *file) error {
+	f.mu.Lock() // a write logged before the checkpoint has reached the file when we get the lock
+	f.mu.Unlock()
+	f.once.Lock()
+	h := f.f
+	f.once.Unlock()
+	if h == nil { // shed or freed meanwhile
+		var err error
+		h, err = os.OpenFile(fs.path(ino), os.O_RDWR, 0)
+		if errors.Is(err, os.ErrNotExist) {
+			return fs.renew(ino, f, nil)
+		}
 		if err != nil {
 			return err
 		}
-		for _, n := range names {
-			ino, err := strconv.ParseUint(n.Name(), 10, 64)
-			if err == nil && !owned(Ino(ino)) {
-				fs.remove(Ino(ino))
+		defer h.Close()
+	}
+	if err := h.Sync(); err != nil {
+		return fmt.Errorf("make a data file durable: %v", err) // also for want of space: what is not synced now, never will be
+	}
+	return fs.renew(ino, f, h)
+}
+
+// sweep deletes data files and sums that no inode owns: freed shortly before a crash.
+func (fs *files) sweep(owned func(Ino) bool) error {
+	for _, top := range []string{fs.dir, fs.sumDir} {
+		dirs, err := os.ReadDir(top)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		for _, d := range dirs {
+			names, err := os.ReadDir(filepath.Join(top, d.Name()))
+			if err != nil {
+				return err
+			}
+			for _, n := range names {
+				ino, err := strconv.ParseUint(n.Name(), 10, 64)
+				if err == nil && !owned(Ino(ino)) {
+					fs.remove(Ino(ino))
+				}
 			}
 		}
 	}
@@ -252,10 +329,6 @@ func (fs *files) close() {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	for _, f := range fs.byNo {
-		if f.f != nil {
-			f.f.Close()
-			f.f = nil
-		}
+		fs.closeFile(f)
 	}
-	fs.open = 0
 }

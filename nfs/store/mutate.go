@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"syscall"
 
 	"appliance/nfs/proto"
@@ -186,6 +187,9 @@ func (v *Volume) SetAttr(ino Ino, s proto.SetAttr, o Origin) (lsn uint64, err er
 	defer v.files.release(f)
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if _, err := v.guard(ino, f, s.Size, 0); err != nil {
+		return 0, err
+	}
 	v.mu.Lock()
 	n, err := v.get(ino)
 	if err == nil {
@@ -195,6 +199,9 @@ func (v *Volume) SetAttr(ino Ino, s proto.SetAttr, o Origin) (lsn uint64, err er
 	if err == nil {
 		old = n.Size
 		lsn, err = v.setAttr(ino, s, o)
+		if s.Size < old {
+			v.files.cut(f, s.Size)
+		}
 		v.files.markDirty(f)
 	}
 	v.mu.Unlock()
@@ -239,17 +246,62 @@ func (v *Volume) Write(ino Ino, off uint64, data []byte, stable bool, o Origin) 
 	defer v.files.release(f)
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	wait, err := v.guard(ino, f, off, uint64(len(data)))
+	if err != nil {
+		return 0, err
+	}
 	v.mu.Lock()
 	old, off, lsn, err := v.logWrite(ino, off, data, stable, o)
+	if err == nil {
+		v.files.changed(f, off, uint64(len(data)))
+	}
 	v.files.markDirty(f) // under mu: a checkpoint either sees the mark or does not contain the record
 	v.mu.Unlock()
 	if err != nil || len(data) == 0 {
 		return lsn, err
 	}
+	if wait {
+		if err := v.Wait(lsn); err != nil {
+			return 0, err
+		}
+	}
 	if err := v.files.write(ino, f, old, off, data); err != nil {
 		return 0, v.fail(err)
 	}
 	return lsn, nil
+}
+
+// guard looks at the sums of what is about to be overwritten, or cut off at off if n is 0. What the record's own
+// checks refuse is theirs. Called with the file's mu.
+func (v *Volume) guard(ino Ino, f *file, off, n uint64) (wait bool, err error) {
+	a, err := v.Attr(ino)
+	if err != nil || a.Kind != proto.Reg {
+		return false, nil
+	}
+	switch {
+	case off == proto.AppendOffset:
+		off = a.Size
+	case off+n < off || off+n > maxFileSize:
+		return false, nil
+	case n == 0 && off%sumBlock != 0 && off < a.Size:
+		n = 1 // the rest of that block stays
+	}
+	wait, err = v.files.guard(ino, f, a.Size, off, n)
+	return wait, v.broken(f, err)
+}
+
+// broken passes on damage, which concerns one file, and stops the volume because of any other error.
+func (v *Volume) broken(f *file, err error) error {
+	var damaged *damagedError
+	switch {
+	case err == nil:
+		return nil
+	case !errors.As(err, &damaged):
+		return v.fail(err)
+	case f.damaged.Swap(damaged) == nil:
+		v.o.Log.Error("volume: "+damaged.Error(), "dir", v.dir)
+	}
+	return err
 }
 
 func (v *Volume) logWrite(ino Ino, off uint64, data []byte, stable bool, o Origin) (old, at, lsn uint64, err error) {
@@ -301,8 +353,8 @@ func (v *Volume) Read(ino Ino, off uint64, buf []byte) (n int, eof bool, settled
 		return 0, true, a.Settled, nil
 	}
 	n = int(min(uint64(len(buf)), a.Size-off))
-	if err := v.files.read(ino, f, a.Size, off, buf[:n]); err != nil {
-		return 0, false, 0, v.fail(err)
+	if err := v.broken(f, v.files.read(ino, f, a.Size, off, buf[:n])); err != nil {
+		return 0, false, 0, err
 	}
 	return n, off+uint64(n) == a.Size, a.Settled, nil
 }

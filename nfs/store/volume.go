@@ -23,7 +23,9 @@ const (
 	// DefaultCheckpoint is the log size after which the table is snapshotted and the log cut.
 	DefaultCheckpoint = 64 << 20
 	checkpointPoll    = 200 * time.Millisecond
-	maxFileSize       = 1 << 42 // below the limit of ext4 with 4 KiB blocks
+	// checkpointEvery is when there is one after fewer writes: data that changed since has no checksum.
+	checkpointEvery = 5 * time.Minute
+	maxFileSize     = 1 << 42 // below the limit of ext4 with 4 KiB blocks
 )
 
 // Options of a volume. The zero value is usable except for Now.
@@ -71,7 +73,7 @@ func Open(dir string, o Options) (*Volume, error) {
 			return nil, err
 		}
 	}
-	v := &Volume{o: o, dir: dir, files: newFiles(filepath.Join(dir, "data")), pins: map[Ino]int{}, stopped: make(chan struct{})}
+	v := &Volume{o: o, dir: dir, files: newFiles(dir), pins: map[Ino]int{}, stopped: make(chan struct{})}
 	v.space = space{dir: dir, reserve: o.Reserve, now: o.Now}
 	if err := v.load(); err != nil {
 		v.files.close()
@@ -143,6 +145,7 @@ func (v *Volume) background(ctx context.Context) {
 	}
 	tick := time.NewTicker(checkpointPoll)
 	defer tick.Stop()
+	last := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
@@ -150,7 +153,9 @@ func (v *Volume) background(ctx context.Context) {
 		case <-tick.C:
 		}
 		v.emptyTrash()
-		if v.wal.size() > v.o.Checkpoint && v.wal.failure() == nil {
+		size := v.wal.size()
+		if (size > v.o.Checkpoint || size > 0 && time.Since(last) > checkpointEvery) && v.wal.failure() == nil {
+			last = time.Now()
 			err := v.Checkpoint()
 			if errors.Is(err, syscall.ENOSPC) { // the log is whole; the next checkpoint may succeed
 				v.o.Log.Warn("volume: no space for a checkpoint", "dir", v.dir)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -171,25 +172,35 @@ func (m *machine) pick(t *rapid.T) Ino {
 
 func (m *machine) Write(t *rapid.T) {
 	ino := m.pick(t)
-	off := rapid.IntRange(0, 300).Draw(t, "off")
-	p := rapid.SliceOfN(rapid.Byte(), 1, 200).Draw(t, "data")
+	off, p := m.some(t)
 	at := uint64(off)
 	if rapid.Bool().Draw(t, "append") {
 		at, off = proto.AppendOffset, len(m.data[ino])
 	}
 	lsn, err := m.v.Write(ino, at, p, true, Origin{})
 	m.check(t, lsn, err, 0)
-	d := m.data[ino]
+	m.data[ino] = written(m.data[ino], off, p)
+}
+
+// some data for some place, in one block, over the end of one, or over several.
+func (m *machine) some(t *rapid.T) (off int, p []byte) {
+	off = rapid.IntRange(0, 300).Draw(t, "off") * rapid.SampledFrom([]int{1, 1, 40}).Draw(t, "far")
+	p = rapid.SliceOfN(rapid.Byte(), 1, 200).Draw(t, "data")
+	return off, bytes.Repeat(p, rapid.SampledFrom([]int{1, 1, 50}).Draw(t, "times"))
+}
+
+func written(d []byte, off int, p []byte) []byte {
+	d = slices.Clone(d)
 	if grow := off + len(p) - len(d); grow > 0 {
 		d = append(d, make([]byte, grow)...)
 	}
 	copy(d[off:], p)
-	m.data[ino] = d
+	return d
 }
 
 func (m *machine) Truncate(t *rapid.T) {
 	ino := m.pick(t)
-	n := rapid.IntRange(0, 400).Draw(t, "size")
+	n := rapid.IntRange(0, 400).Draw(t, "size") * rapid.SampledFrom([]int{1, 1, 30}).Draw(t, "far")
 	lsn, err := m.v.SetAttr(ino, proto.SetAttr{Mask: proto.Bits(proto.AttrSize), Size: uint64(n)}, Origin{})
 	m.check(t, lsn, err, 0)
 	d := m.data[ino]
@@ -202,11 +213,16 @@ func (m *machine) Checkpoint(t *rapid.T) {
 	}
 }
 
-// Crash also leaves an unlogged write in a data file and a torn record in the log.
+// Crash also leaves an unstable write in a data file, whose record is lost unless it had to be durable first, and a
+// torn record in the log.
 func (m *machine) Crash(t *rapid.T) {
-	for _, ino := range m.files {
-		m.v.Write(ino, uint64(len(m.data[ino])), []byte("unstable"), false, Origin{})
-		break
+	var ino Ino
+	off, p := m.some(t)
+	for _, i := range m.files {
+		ino = max(ino, i)
+	}
+	if ino != 0 {
+		m.v.Write(ino, uint64(off), p, false, Origin{})
 	}
 	crash(m.v)
 	segs, err := segments(m.dir)
@@ -220,6 +236,25 @@ func (m *machine) Crash(t *rapid.T) {
 	f.Write(rapid.SliceOfN(rapid.Byte(), 0, 40).Draw(t, "torn"))
 	f.Close()
 	m.reopen(t)
+	if ino != 0 {
+		m.adopt(t, ino, written(m.data[ino], off, p))
+	}
+}
+
+// adopt takes over what is left of a write that was not waited for: all of it if its record was durable, else any of
+// it, in a file of the old size.
+func (m *machine) adopt(t *rapid.T, ino Ino, want []byte) {
+	buf, old := make([]byte, len(want)+1), m.data[ino]
+	n, _, _, err := m.v.Read(ino, 0, buf)
+	if err != nil || n != len(want) && n != len(old) {
+		t.Fatalf("%d bytes, %v, want %d or %d", n, err, len(old), len(want))
+	}
+	for i, b := range buf[:n] {
+		if b != want[i] && (i >= len(old) || b != old[i]) {
+			t.Fatalf("byte %d is %d, neither the old %v nor the new %d", i, b, old, want[i])
+		}
+	}
+	m.data[ino] = buf[:n]
 }
 
 func (m *machine) Close(t *rapid.T) {
