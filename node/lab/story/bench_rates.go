@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,10 +20,27 @@ import (
 const (
 	rateTime  = 3 * time.Second
 	kvClients = 64
+	kvWindows = 5
 )
 
-// writes lets 64 clients write through the three masters.
+// writes lets 64 clients write through the three masters, several times: the same binary is half as fast again in
+// one moment as in another where a virtual machine shares its processors.
 func (b *Bench) writes(ctx context.Context) error {
+	var rates []float64
+	for range kvWindows {
+		rate, err := b.writeRate(ctx)
+		if err != nil {
+			return err
+		}
+		rates = append(rates, rate)
+	}
+	slices.Sort(rates)
+	b.more("durable KV writes/s, three masters, 64 clients", "/s", rates[len(rates)/2], 5000, 15000,
+		fmt.Sprintf("over HTTP, median of %d times, %.0f to %.0f; clients, masters and agents share the cores", len(rates), rates[0], rates[len(rates)-1]))
+	return nil
+}
+
+func (b *Bench) writeRate(ctx context.Context) (float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, rateTime)
 	defer cancel()
 	var done, failed atomic.Int64
@@ -33,7 +51,7 @@ func (b *Bench) writes(ctx context.Context) error {
 	for i := range kvClients {
 		client, err := b.s.raw(ctx, masters[i%len(masters)].Name)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		clients.Go(func() {
 			defer client.conn.Close()
@@ -50,10 +68,9 @@ func (b *Bench) writes(ctx context.Context) error {
 	clients.Wait()
 	took := time.Since(began)
 	if err := first.Load(); err != nil {
-		return fmt.Errorf("%d writes failed; the first: %w", failed.Load(), *err)
+		return 0, fmt.Errorf("%d writes failed; the first: %w", failed.Load(), *err)
 	}
-	b.more("durable KV writes/s, three masters, 64 clients", "/s", float64(done.Load())/took.Seconds(), 5000, 15000, "over HTTP; clients, masters and agents share the cores")
-	return nil
+	return float64(done.Load()) / took.Seconds(), nil
 }
 
 // dns asks one master as fast as it answers, and counts by the processor time
