@@ -82,7 +82,7 @@ fuzz: ## fuzz every parser for a short while (FUZZTIME=5s each)
 	go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$${file%/*}" </dev/null || exit 1; done
 
 sim: ## simulate whole control planes under faults, one for each seed (SEEDS=50)
-	cd node/sim && SIM_SEEDS=$(SEEDS) go test -count=1 -timeout 2h -run '^TestSeeds$$'
+	cd node/sim && GOGC=400 SIM_SEEDS=$(SEEDS) go test -count=1 -timeout 2h -run '^TestSeeds$$'
 
 chaos: build ## break a lab on purpose in every way of the short set and check what must hold (root, at most 10 minutes)
 	$(ROOT) timeout --foreground --signal=INT --kill-after=60 600 bin/appliance chaos run short --seed $(SEED)
