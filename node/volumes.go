@@ -34,6 +34,7 @@ type volumes struct {
 	certain  func(context.Context) error // returns when the state is that of the cluster now
 	log      *slog.Logger
 
+	damage volumeDamage
 	fenced map[string]time.Time // node id -> since when it was down when it was fenced; of run
 }
 
@@ -63,6 +64,7 @@ func (n *Node) openVolumes(context.Context) error {
 	t := &tunnel.Tunnel{Dial: v.dial, Log: n.log}
 	n.part("volume tunnel", func(ctx context.Context) error { return t.Serve(ctx, ln) })
 	n.part("volumes", v.run)
+	n.part("volume damage", v.watchDamage)
 	return nil
 }
 

@@ -211,10 +211,7 @@ func (n *Node) look(s *doctor.Sample, deeply bool) {
 	} else {
 		s.Conflict = ""
 	}
-	s.Damaged = nil
-	for _, d := range n.volumes.server.Damaged() {
-		s.Damaged = append(s.Damaged, doctor.Damage(d))
-	}
+	s.Damaged = slices.Clone(n.volumes.damage.damaged())
 	if n.voter != nil {
 		at, index := newestSnapshot(n.cfg.dir(snapshotDir))
 		s.Damaged = append(s.Damaged, n.auditCheck.damaged()...)
