@@ -79,10 +79,7 @@ func (f *follower) leader() string {
 	if !f.fresh() {
 		return ""
 	}
-	for c := range state.Clusters.All(f.store.Snapshot()) {
-		return c.Leader
-	}
-	return ""
+	return toldLeader(f.store.Snapshot())
 }
 
 // heard is as of when this node knows the state of the cluster, zero if it knows none.

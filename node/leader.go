@@ -12,6 +12,7 @@ import (
 	"appliance/raft"
 	"appliance/raft/command"
 	"appliance/raft/durable"
+	"appliance/raft/state"
 	"appliance/sched"
 )
 
@@ -74,18 +75,30 @@ func (n *Node) writeBirthEntries(ctx context.Context) error {
 	return durable.RemoveTwice(path, second)
 }
 
-// tellLeader notes in the log that this node leads.
+// tellLeader sees to it that the log says that this node leads, for as long as it does: the word of a leader whose
+// time was short can come late, by way of its successor.
 func (n *Node) tellLeader(ctx context.Context) {
 	for ctx.Err() == nil {
-		if !n.founding() {
-			_, err := command.Do(ctx, n.proposer, &command.SetLeader{Node: n.cfg.ID, At: time.Now().UTC()})
-			if err == nil {
-				return
+		snap := n.store.Snapshot()
+		if toldLeader(snap) == n.cfg.ID {
+			_ = snap.Wait(ctx, state.Clusters.Name)
+		} else if !n.founding() {
+			if _, err := command.Do(ctx, n.proposer, &command.SetLeader{Node: n.cfg.ID, At: time.Now().UTC()}); err != nil {
+				n.log.Debug("leadership is not noted yet", "err", err)
 			}
-			n.log.Debug("leadership is not noted yet", "err", err)
 		}
-		pause(ctx, 100*time.Millisecond)
+		pause(ctx, tellPause) // two that both believe to lead differ for a moment only
 	}
+}
+
+const tellPause = 100 * time.Millisecond
+
+// toldLeader is who leads as the log says, "" if it says nothing yet.
+func toldLeader(snap *state.Snapshot) string {
+	for c := range state.Clusters.All(snap) {
+		return c.Leader
+	}
+	return ""
 }
 
 // spreadAfter is how long a leader must have held the VIP before it hands the
