@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"appliance/raft"
 	"appliance/raft/rafttest"
 )
 
@@ -55,6 +56,44 @@ func TestMasterCutFromTheLeaderIsLeft(t *testing.T) {
 	a.reach(t, rafttest.Put(t, c.Leader().Node, "what the one that is cut off does not have"))
 	if now := a.Status().Master; now == m.Addr {
 		t.Error("still there")
+	}
+}
+
+// laggard is a master whose news do not reach its followers, and who does not know.
+type laggard struct {
+	*raft.Node
+	replica *raft.Replica
+}
+
+func (l laggard) Replica() *raft.Replica { return l.replica }
+
+func TestMasterThatLagsWithoutKnowingIsLeft(t *testing.T) {
+	c := rafttest.New(t, 3)
+	c.OnStart = func(m *rafttest.Member, mux *http.ServeMux) {
+		var feeds Master = m.Node
+		if m == c.Members[0] {
+			feeds = laggard{m.Node, raft.NewReplica(&rafttest.Journal{})}
+		}
+		newServer(feeds, rafttest.Logger(), nil, newRing(ringEntries, ringBytes)).Mount(mux)
+	}
+	c.Up()
+	a := at(t, c, c.Members[0])
+	a.reach(t, rafttest.Put(t, c.Leader().Node, "what the laggard does not send"))
+	if now := a.Status().Master; now == c.Members[0].Addr {
+		t.Error("still there")
+	}
+}
+
+// A master that is as far as the others is not left.
+func TestMasterThatKeepsUpIsNotLeft(t *testing.T) {
+	c := masters(t, 3, ringEntries)
+	m := c.Follower()
+	a := at(t, c, m)
+	for range 20 {
+		rafttest.Put(t, c.Leader().Node, "more")
+		if other, index := a.ahead(t.Context(), m.Addr); other != "" {
+			t.Fatalf("%s is taken for better, at %d", other, index)
+		}
 	}
 }
 

@@ -136,7 +136,7 @@ var errSilent = errors.New("the master fell silent")
 
 // follow applies one stream and returns the number of frames received.
 func (f *Follower) follow(ctx context.Context, addr string) (frames int, err error) {
-	s := &search{}
+	s := newSearch(time.Now())
 	defer s.wg.Wait()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
