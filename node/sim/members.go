@@ -127,10 +127,10 @@ func (c *cluster) join(m *machine) {
 	for !c.ending.Load() {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		now := m.clock.now()
-		res, err := propose(ctx, c.any().core, &command.RegisterNode{Node: m.node(now), At: now})
+		node := m.node(now)
+		res, err := propose(ctx, c.any().core, &command.RegisterNode{Node: node, At: now})
 		cancel()
-		if err == nil && res.Err == nil {
-			m.admit()
+		if err == nil && res.Err == nil && m.admit(node.ID) {
 			c.restart(m)
 			return
 		}
@@ -138,10 +138,14 @@ func (c *cluster) join(m *machine) {
 	}
 }
 
-func (m *machine) admit() {
+// admit notes that the cluster knows the node. The answer may be so late that the machine is another one by now.
+func (m *machine) admit(id string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.stranger = false
+	if m.id == id {
+		m.stranger = false
+	}
+	return m.id == id
 }
 
 // misplaced tells what is wrong with the members of the log: each master is one, under its present
