@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"context"
 	"net/http"
 	"sync/atomic"
 	"testing"
@@ -78,7 +79,12 @@ func TestMasterThatLagsWithoutKnowingIsLeft(t *testing.T) {
 	}
 	c.Up()
 	a := at(t, c, c.Members[0])
-	a.reach(t, rafttest.Put(t, c.Leader().Node, "what the laggard does not send"))
+	last := rafttest.Put(t, c.Leader().Node, "what the laggard does not send")
+	ctx, cancel := context.WithTimeout(t.Context(), 2*doubtEvery+20*time.Second) // on a starved machine the first look fails
+	defer cancel()
+	if err := a.replica.WaitApplied(ctx, last); err != nil {
+		t.Fatal(err)
+	}
 	if now := a.Status().Master; now == c.Members[0].Addr {
 		t.Error("still there")
 	}
