@@ -19,7 +19,7 @@ type delegate struct {
 func (d delegate) NodeMeta(int) []byte  { return d.meta }
 func (d delegate) NotifyMsg(msg []byte) { d.reach.receive(msg, time.Now()) }
 func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
-	return d.reach.queue.GetBroadcasts(overhead, limit)
+	return d.reach.queue.take(overhead, limit, d.reach.size())
 }
 func (d delegate) LocalState(bool) []byte              { return d.reach.exchange(time.Now()) }
 func (d delegate) MergeRemoteState(raw []byte, _ bool) { d.reach.merge(raw, time.Now()) }

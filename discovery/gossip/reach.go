@@ -83,7 +83,7 @@ var errRow = errors.New("not a row of the reachability matrix")
 func (r *Row) encode(b []byte, now time.Time) []byte {
 	begin := len(b)
 	b = append(b, rowFormat)
-	b = binary.BigEndian.AppendUint32(b, uint32(min(span(now.Sub(r.At), time.Millisecond), 1<<32-1))) // of fixed size: see broadcast
+	b = binary.BigEndian.AppendUint32(b, uint32(min(span(now.Sub(r.At), time.Millisecond), 1<<32-1)))
 	b = appendID(b, r.From)
 	b = binary.AppendUvarint(b, r.Version)
 	alerts := r.Alerts[:min(len(r.Alerts), maxAlerts)]

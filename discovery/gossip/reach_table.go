@@ -38,15 +38,13 @@ const (
 	// maxSilence is how much of the silence before gossip's verdict on a node
 	// counts as part of its absence: gossip itself needs twice that.
 	maxSilence = time.Second
-	// resend times the logarithm of the size is how often a row is passed on.
-	resend = 3
 )
 
 // reach holds the matrix: the rows of all nodes, by node id.
 type reach struct {
 	self  string
 	size  func() int // members of the cluster
-	queue memberlist.TransmitLimitedQueue
+	queue rowQueue
 
 	mu    sync.Mutex
 	rows  map[string]Row
@@ -56,8 +54,7 @@ type reach struct {
 }
 
 func newReach(self string, size func() int) *reach {
-	return &reach{self: self, size: size, rows: map[string]Row{}, beats: map[string]time.Time{},
-		queue: memberlist.TransmitLimitedQueue{NumNodes: size, RetransmitMult: resend}}
+	return &reach{self: self, size: size, rows: map[string]Row{}, beats: map[string]time.Time{}}
 }
 
 // refresh is how often every row is sent anew.
@@ -86,7 +83,7 @@ func (r *reach) set(links []Link, alerts []Alert, now time.Time) {
 	r.rows[r.self] = row
 	if r.sent.At.IsZero() || now.Sub(r.sent.At) >= r.refresh() || !sameNews(row, r.sent) {
 		r.sent = row
-		r.queue.QueueBroadcast(&broadcast{row})
+		r.queue.put(row)
 	}
 	r.prune(now)
 }
@@ -148,7 +145,7 @@ func (r *reach) receive(msg []byte, now time.Time) {
 	case tagRow:
 		row, err := decodeRow(msg[1:], now)
 		if err == nil && r.take(row, now) {
-			r.queue.QueueBroadcast(&broadcast{row})
+			r.queue.put(row)
 		}
 	}
 }
@@ -211,17 +208,6 @@ func (r *reach) merge(raw []byte, now time.Time) {
 		r.take(row, now)
 	}
 }
-
-// broadcast is a row on its way to all; a newer one of the same node takes its
-// place. The row tells its age when it is sent, not when it was queued.
-type broadcast struct{ row Row }
-
-func (b *broadcast) Name() string { return b.row.From }
-func (b *broadcast) Message() []byte {
-	return b.row.encode([]byte{tagRow}, time.Now())
-}
-func (b *broadcast) Finished()                             {}
-func (b *broadcast) Invalidates(memberlist.Broadcast) bool { return false } // the queue goes by name
 
 // SetRow tells the cluster of this node's links, the important ones first, and
 // of what is wrong with it. Heard is filled in here. Changes of state reach

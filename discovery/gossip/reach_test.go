@@ -219,7 +219,7 @@ func TestRowsAreForgottenAndPassedOn(t *testing.T) {
 		a, b, c := newReach("a", size(3)), newReach("b", size(3)), newReach("c", size(3))
 		a.set([]Link{{To: "b", State: LinkOK}}, nil, time.Now())
 		pass := func(from, to *reach) (n int) {
-			for _, msg := range from.queue.GetBroadcasts(2, 1400) {
+			for _, msg := range from.queue.take(2, 1400, 3) {
 				to.receive(msg, time.Now())
 				n++
 			}
