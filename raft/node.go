@@ -252,7 +252,8 @@ func (n *Node) Snapshot() error {
 type Stats struct {
 	State       string        `json:"state"` // Leader, Follower, Candidate, Shutdown
 	Term        uint64        `json:"term"`
-	Last        uint64        `json:"last"` // last index in the log
+	Last        uint64        `json:"last"`      // last index in the log
+	LastTerm    uint64        `json:"last_term"` // of that entry; 0 from nodes of older versions
 	Commit      uint64        `json:"commit"`
 	Applied     uint64        `json:"applied"`
 	Snapshot    uint64        `json:"snapshot"`
@@ -269,7 +270,7 @@ func (n *Node) Stats() Stats {
 	raw := n.raft.Stats()
 	num := func(key string) uint64 { v, _ := strconv.ParseUint(raw[key], 10, 64); return v }
 	s := Stats{
-		State: raw["state"], Term: num("term"), Last: num("last_log_index"), Commit: num("commit_index"),
+		State: raw["state"], Term: num("term"), Last: num("last_log_index"), LastTerm: num("last_log_term"), Commit: num("commit_index"),
 		Applied: n.replica.Applied(), Snapshot: num("last_snapshot_index"),
 		LastWrite: time.Duration(n.disk.watch.last.Load()), Pending: n.pending.len(), LastContact: -1, Unfit: n.fitness.list(),
 	}

@@ -1,10 +1,10 @@
 package raft
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
-	"slices"
 	"syscall"
 	"time"
 
@@ -80,12 +80,14 @@ func (n *Node) succeedOnce(ctx context.Context) error {
 	if addr == "" || id == n.conf.ID || n.trans.silent.Load() || !n.gone(ctx, addr) {
 		return nil
 	}
-	rank, err := n.rank(id)
-	if err != nil || rank < 0 {
+	others, _, err := n.others(ctx, id)
+	if err != nil {
 		return err
 	}
-	sleep(ctx, time.Duration(rank)*succession)
-	if now, _ := n.Leader(); now != id || rank > 0 && !n.gone(ctx, addr) {
+	turn := n.turn(others)
+	sleep(ctx, turn)
+	// Nobody leads yet if the one before was refused: it may have missed an entry that was on its way.
+	if now, _ := n.Leader(); now != id && now != "" || turn > 0 && !n.gone(ctx, addr) {
 		return nil
 	}
 	n.log.Info("the leader's process is gone: this node asks to lead", "leader", id)
@@ -100,9 +102,19 @@ func (n *Node) succeedSilent(ctx context.Context) error {
 	if addr == "" || id == n.conf.ID || heard.IsZero() || time.Since(heard) < silence || n.trans.silent.Load() {
 		return nil
 	}
-	rank, err := n.rank(id)
-	if err != nil || rank < 0 || time.Since(heard) < silence+time.Duration(rank)*succession || !n.unheard(ctx, id) {
+	others, voters, err := n.others(ctx, id)
+	if err != nil {
 		return err
+	}
+	deaf := 1
+	for _, st := range others {
+		// One that stands for election already is refused by all that still believe in the leader.
+		if st.State != hraft.Leader.String() && st.LastContact > silence*3/4 {
+			deaf++
+		}
+	}
+	if deaf <= voters/2 || time.Since(heard) < silence+n.turn(others) {
+		return nil
 	}
 	if now, _ := n.Leader(); now != id || n.raft.LastContact() != heard {
 		return nil
@@ -111,40 +123,55 @@ func (n *Node) succeedSilent(ctx context.Context) error {
 	return n.trans.campaign(hraft.ServerID(n.conf.ID), hraft.ServerAddress(n.conf.Addr))
 }
 
-// unheard reports whether most voters, this one included, have not heard the leader for almost as long.
-func (n *Node) unheard(ctx context.Context, leader string) bool {
+// others asks the voters beside this node and the lost leader how they are, and returns the answers that come
+// in time and the number of all voters. A node that has no vote gets an error.
+func (n *Node) others(ctx context.Context, leader string) (answers []statusReply, voters int, err error) {
 	servers, err := n.Servers()
 	if err != nil {
-		return false
+		return nil, 0, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, agreeWait)
 	defer cancel()
-	answers := make(chan bool, len(servers))
-	voters, agree := 0, 0
+	results := make(chan statusReply, len(servers))
+	asked, own := 0, false
 	for _, s := range servers {
 		if !s.Voter {
 			continue
 		}
 		voters++
+		if own = own || s.ID == n.conf.ID; s.ID == n.conf.ID || s.ID == leader {
+			continue
+		}
+		asked++
 		go func() {
-			if s.ID == n.conf.ID || s.ID == leader {
-				answers <- s.ID == n.conf.ID
-				return
-			}
 			st, err := n.rpc.status(ctx, n.locate(s.ID, s.Addr))
-			// One that stands for election already is refused by all that still believe in the leader.
-			answers <- err == nil && st.ID == s.ID && st.State != hraft.Leader.String() && st.LastContact > silence*3/4
+			if err != nil || st.ID != s.ID {
+				st = statusReply{}
+			}
+			results <- st
 		}()
 	}
-	for range voters {
-		if <-answers {
-			agree++
-		}
-		if agree > voters/2 {
-			return true
+	for range asked {
+		if st := <-results; st.ID != "" {
+			answers = append(answers, st)
 		}
 	}
-	return false
+	if !own {
+		return nil, 0, errors.New("this node has no vote")
+	}
+	return answers, voters, nil
+}
+
+// turn is how long this node lets others stand for election before it: those with a longer log, since they refuse
+// their vote to it, and by their ids those with the same.
+func (n *Node) turn(others []statusReply) time.Duration {
+	own, before := n.Stats(), 0
+	for _, o := range others {
+		if cmp.Or(cmp.Compare(own.LastTerm, o.LastTerm), cmp.Compare(own.Last, o.Last), cmp.Compare(o.ID, n.conf.ID)) < 0 {
+			before++
+		}
+	}
+	return time.Duration(before) * succession
 }
 
 // gone reports whether nobody listens at addr any more.
@@ -165,22 +192,6 @@ func (n *Node) gone(ctx context.Context, addr string) bool {
 		sleep(ctx, goneLook)
 	}
 	return false
-}
-
-// rank is the place of this node among the voters that remain, -1 if it is none.
-func (n *Node) rank(without string) (int, error) {
-	servers, err := n.Servers()
-	if err != nil {
-		return 0, err
-	}
-	var ids []string
-	for _, s := range servers {
-		if s.Voter && s.ID != without {
-			ids = append(ids, s.ID)
-		}
-	}
-	slices.Sort(ids)
-	return slices.Index(ids, n.conf.ID), nil
 }
 
 // campaign makes this node ask for votes at once, as after a transfer of leadership: the others, who
