@@ -10,8 +10,8 @@ import (
 func (n *Node) raftConfig(log hclog.Logger) *hraft.Config {
 	c := hraft.DefaultConfig()
 	c.LocalID = hraft.ServerID(n.conf.ID)
-	c.HeartbeatTimeout = electionTimeout
-	c.ElectionTimeout = electionTimeout
+	c.HeartbeatTimeout = lonelyTimeout
+	c.ElectionTimeout = lonelyTimeout
 	c.LeaderLeaseTimeout = electionTimeout
 	c.CommitTimeout = commitTimeout
 	c.MaxAppendEntries = maxAppend

@@ -16,9 +16,12 @@ import (
 const (
 	// MaxPayload bounds one proposal: a larger entry delays heartbeats behind it.
 	MaxPayload = 1<<20 + 4096
-	// electionTimeout also bounds heartbeats and the leader's lease. With it a lost leader is replaced
-	// in 0.5 to 1 s.
+	// electionTimeout is also the leader's lease. With it a lost leader is replaced in 0.5 s, see silence.
 	electionTimeout = 500 * time.Millisecond
+	// lonelyTimeout is when a master stands for election by itself, twice that at most. The longest interval of
+	// heartbeats is a fifth of it, and by so much one master hears the last of them before another: it must not
+	// be about to stand when the first in turn does, or the vote is split.
+	lonelyTimeout = 700 * time.Millisecond
 	// commitTimeout is how soon an idle leader tells the others that the last entry is committed.
 	commitTimeout = 10 * time.Millisecond
 	maxAppend     = 512 // entries in one append and one state transaction

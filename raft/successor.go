@@ -97,9 +97,9 @@ func (n *Node) succeedOnce(ctx context.Context) error {
 // succeedSilent asks for votes in its turn when most voters have not heard the leader for long. No vote is asked
 // for by a node that is cut off itself.
 func (n *Node) succeedSilent(ctx context.Context) error {
-	id, addr := n.Leader()
+	id, _ := n.Leader() // "" if one was refused that stood already: it lacks an entry
 	heard := n.raft.LastContact()
-	if addr == "" || id == n.conf.ID || heard.IsZero() || time.Since(heard) < silence || n.trans.silent.Load() {
+	if n.raft.State() != hraft.Follower || heard.IsZero() || time.Since(heard) < silence || n.trans.silent.Load() {
 		return nil
 	}
 	others, voters, err := n.others(ctx, id)
