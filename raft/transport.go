@@ -2,6 +2,7 @@ package raft
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	hclog "github.com/hashicorp/go-hclog"
@@ -106,7 +108,7 @@ func (t *transport) RequestPreVote(id hraft.ServerID, target hraft.ServerAddress
 		resp.Term = args.Term
 		return nil
 	}
-	return t.NetworkTransport.RequestPreVote(id, t.at(id, target), args, resp)
+	return anew(func() error { return t.NetworkTransport.RequestPreVote(id, t.at(id, target), args, resp) })
 }
 
 // locate is where a server is now, as far as anybody knows better than the log.
@@ -135,7 +137,7 @@ func (t *transport) AppendEntries(id hraft.ServerID, target hraft.ServerAddress,
 
 // RequestVote implements hraft.Transport.
 func (t *transport) RequestVote(id hraft.ServerID, target hraft.ServerAddress, args *hraft.RequestVoteRequest, resp *hraft.RequestVoteResponse) error {
-	return t.NetworkTransport.RequestVote(id, t.at(id, target), args, resp)
+	return anew(func() error { return t.NetworkTransport.RequestVote(id, t.at(id, target), args, resp) })
 }
 
 // InstallSnapshot implements hraft.Transport.
@@ -145,7 +147,25 @@ func (t *transport) InstallSnapshot(id hraft.ServerID, target hraft.ServerAddres
 
 // TimeoutNow implements hraft.Transport.
 func (t *transport) TimeoutNow(id hraft.ServerID, target hraft.ServerAddress, args *hraft.TimeoutNowRequest, resp *hraft.TimeoutNowResponse) error {
-	return t.NetworkTransport.TimeoutNow(id, t.at(id, target), args, resp)
+	return anew(func() error { return t.NetworkTransport.TimeoutNow(id, t.at(id, target), args, resp) })
+}
+
+// anew asks again when a kept connection broke since it was used: the other was restarted. raft asks for a vote
+// once in an election, and a candidate that one voter has not heard of may need another one. To be asked twice
+// does no harm.
+func anew(ask func() error) error {
+	err := ask()
+	for range poolConns {
+		var inner interface{ Cause() error } // of the codec
+		if errors.As(err, &inner) {
+			err = inner.Cause()
+		}
+		if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+			break
+		}
+		err = ask()
+	}
+	return err
 }
 
 // AppendEntriesPipeline implements hraft.Transport.
