@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"syscall"
 	"time"
 
@@ -23,8 +24,10 @@ const (
 	// silence is how long a leader is not heard until the others are asked whether they hear it. Left to the
 	// heartbeats alone, masters that give up on it at about the same time split the vote, and wait once more.
 	silence = electionTimeout
-	// agreeWait bounds that question, and silenceLook parts the looks.
+	// agreeWait bounds that question, agreeRest what comes after the answers of a majority, and silenceLook parts
+	// the looks.
 	agreeWait   = 150 * time.Millisecond
+	agreeRest   = 30 * time.Millisecond
 	silenceLook = 25 * time.Millisecond
 )
 
@@ -60,10 +63,11 @@ func (s stream) Accept() (net.Conn, error) {
 func (n *Node) succeed(ctx context.Context) {
 	look := time.NewTicker(silenceLook)
 	defer look.Stop()
+	var stood election
 	for ctx.Err() == nil {
 		select {
 		case <-look.C:
-			if err := n.succeedSilent(ctx); err != nil {
+			if err := n.succeedSilent(ctx, stood.age(n.raft.CurrentTerm(), time.Now())); err != nil {
 				n.log.Debug("election after the leader fell silent", "err", err)
 			}
 		case <-n.trans.broken:
@@ -75,19 +79,31 @@ func (n *Node) succeed(ctx context.Context) {
 	}
 }
 
+// election knows since when the term is what it is.
+type election struct {
+	term  uint64
+	since time.Time
+}
+
+func (e *election) age(term uint64, now time.Time) time.Duration {
+	if term != e.term {
+		e.term, e.since = term, now
+	}
+	return now.Sub(e.since)
+}
+
 func (n *Node) succeedOnce(ctx context.Context) error {
 	id, addr := n.Leader()
 	if addr == "" || id == n.conf.ID || n.trans.silent.Load() || !n.gone(ctx, addr) {
 		return nil
 	}
-	others, _, err := n.others(ctx, id)
-	if err != nil {
+	voters, err := n.voters()
+	if err != nil || voters == nil {
 		return err
 	}
-	turn := n.turn(others)
+	turn := n.turn(n.ask(ctx, voters, id))
 	sleep(ctx, turn)
-	// Nobody leads yet if the one before was refused: it may have missed an entry that was on its way.
-	if now, _ := n.Leader(); now != id && now != "" || turn > 0 && !n.gone(ctx, addr) {
+	if now, _ := n.Leader(); now != id || turn > 0 && !n.gone(ctx, addr) {
 		return nil
 	}
 	n.log.Info("the leader's process is gone: this node asks to lead", "leader", id)
@@ -95,17 +111,23 @@ func (n *Node) succeedOnce(ctx context.Context) error {
 }
 
 // succeedSilent asks for votes in its turn when most voters have not heard the leader for long. No vote is asked
-// for by a node that is cut off itself.
-func (n *Node) succeedSilent(ctx context.Context) error {
-	id, _ := n.Leader() // "" if one was refused that stood already: it lacks an entry
+// for by a node that is cut off itself. TermAge is for how long the term is what it is.
+func (n *Node) succeedSilent(ctx context.Context, termAge time.Duration) error {
+	id, _ := n.Leader()
 	heard := n.raft.LastContact()
 	if n.raft.State() != hraft.Follower || heard.IsZero() || time.Since(heard) < silence || n.trans.silent.Load() {
 		return nil
 	}
-	others, voters, err := n.others(ctx, id)
-	if err != nil {
+	// Another stands for election: it may win, also with the vote of this node, which is just being stored. If it
+	// was refused, for lack of an entry, the next has its turn.
+	if id == "" && termAge < succession {
+		return nil
+	}
+	voters, err := n.voters()
+	if err != nil || voters == nil {
 		return err
 	}
+	others := n.ask(ctx, voters, id)
 	deaf := 1
 	for _, st := range others {
 		// One that stands for election already is refused by all that still believe in the leader.
@@ -113,7 +135,7 @@ func (n *Node) succeedSilent(ctx context.Context) error {
 			deaf++
 		}
 	}
-	if deaf <= voters/2 || time.Since(heard) < silence+n.turn(others) {
+	if deaf <= len(voters)/2 || time.Since(heard) < silence+n.turn(others) {
 		return nil
 	}
 	if now, _ := n.Leader(); now != id || n.raft.LastContact() != heard {
@@ -123,23 +145,28 @@ func (n *Node) succeedSilent(ctx context.Context) error {
 	return n.trans.campaign(hraft.ServerID(n.conf.ID), hraft.ServerAddress(n.conf.Addr))
 }
 
-// others asks the voters beside this node and the lost leader how they are, and returns the answers that come
-// in time and the number of all voters. A node that has no vote gets an error.
-func (n *Node) others(ctx context.Context, leader string) (answers []statusReply, voters int, err error) {
+// voters lists those who vote, this node included; nil if it has no vote itself.
+func (n *Node) voters() ([]Server, error) {
 	servers, err := n.Servers()
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
+	servers = slices.DeleteFunc(servers, func(s Server) bool { return !s.Voter })
+	if !slices.ContainsFunc(servers, func(s Server) bool { return s.ID == n.conf.ID }) {
+		return nil, nil
+	}
+	return servers, nil
+}
+
+// ask asks the voters beside this node and the lost leader how they are. When a majority has answered, it waits
+// for the others a little longer only: one that is gone, too, must not hold up the turns.
+func (n *Node) ask(ctx context.Context, voters []Server, leader string) (answers []statusReply) {
 	ctx, cancel := context.WithTimeout(ctx, agreeWait)
 	defer cancel()
-	results := make(chan statusReply, len(servers))
-	asked, own := 0, false
-	for _, s := range servers {
-		if !s.Voter {
-			continue
-		}
-		voters++
-		if own = own || s.ID == n.conf.ID; s.ID == n.conf.ID || s.ID == leader {
+	results := make(chan statusReply, len(voters))
+	asked := 0
+	for _, s := range voters {
+		if s.ID == n.conf.ID || s.ID == leader {
 			continue
 		}
 		asked++
@@ -151,15 +178,21 @@ func (n *Node) others(ctx context.Context, leader string) (answers []statusReply
 			results <- st
 		}()
 	}
+	var enough <-chan time.Time
 	for range asked {
-		if st := <-results; st.ID != "" {
-			answers = append(answers, st)
+		select {
+		case st := <-results:
+			if st.ID != "" {
+				answers = append(answers, st)
+			}
+		case <-enough:
+			return answers
+		}
+		if enough == nil && 1+len(answers) > len(voters)/2 {
+			enough = time.After(agreeRest)
 		}
 	}
-	if !own {
-		return nil, 0, errors.New("this node has no vote")
-	}
-	return answers, voters, nil
+	return answers
 }
 
 // turn is how long this node lets others stand for election before it: those with a longer log, since they refuse
@@ -167,11 +200,21 @@ func (n *Node) others(ctx context.Context, leader string) (answers []statusReply
 func (n *Node) turn(others []statusReply) time.Duration {
 	own, before := n.Stats(), 0
 	for _, o := range others {
-		if cmp.Or(cmp.Compare(own.LastTerm, o.LastTerm), cmp.Compare(own.Last, o.Last), cmp.Compare(o.ID, n.conf.ID)) < 0 {
+		if o.before(statusReply{n.conf.ID, own}) {
 			before++
 		}
 	}
 	return time.Duration(before) * succession
+}
+
+// before tells who of two stands for election first. Nodes of older versions do not tell the term of their last
+// entry and go by their ids alone.
+func (s statusReply) before(o statusReply) bool {
+	byID := cmp.Compare(s.ID, o.ID)
+	if s.LastTerm == 0 || o.LastTerm == 0 {
+		return byID < 0
+	}
+	return cmp.Or(cmp.Compare(o.LastTerm, s.LastTerm), cmp.Compare(o.Last, s.Last), byID) < 0
 }
 
 // gone reports whether nobody listens at addr any more.

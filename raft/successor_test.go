@@ -64,3 +64,22 @@ func TestABrokenConnectionIsNoticed(t *testing.T) {
 		t.Error("it was not told")
 	}
 }
+
+// Of two voters exactly one stands first: who has more of the log, since the other is refused, then by id.
+func TestWhoStandsFirst(t *testing.T) {
+	at := func(id string, term, last uint64) statusReply {
+		return statusReply{id, Stats{LastTerm: term, Last: last}}
+	}
+	for name, pair := range map[string][2]statusReply{ // the first stands first
+		"the longer log":         {at("b", 3, 10), at("a", 3, 9)},
+		"the later term":         {at("b", 3, 8), at("a", 2, 9)},
+		"the lower id":           {at("a", 3, 9), at("b", 3, 9)},
+		"an old one, lower id":   {at("a", 0, 8), at("b", 3, 9)}, // goes by ids, so this one must, too
+		"a new one, lower id":    {at("a", 3, 8), at("b", 0, 9)},
+		"two old ones, lower id": {at("a", 0, 8), at("b", 0, 9)},
+	} {
+		if !pair[0].before(pair[1]) || pair[1].before(pair[0]) {
+			t.Errorf("%s does not stand first", name)
+		}
+	}
+}

@@ -216,17 +216,22 @@ func (h *history) extent() []extent {
 	}
 }
 
-// count notes what the cluster itself counts.
+// count notes what the cluster itself counts. The journal reports to the history under its own lock, so that it is
+// not asked under the one of the history.
 func (h *history) count(c *cluster) {
-	h.led, h.moves, h.compared = int(c.terms.Load()), int(c.moves.Load()), c.journal.comparisons()
+	compared := c.journal.comparisons()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.led, h.moves, h.compared = int(c.terms.Load()), int(c.moves.Load()), compared
 }
 
 // enough reports whether the run means something already.
 func (h *history) enough(c *cluster) bool {
+	h.count(c)
+	did := c.effects()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.did = c.effects()
-	h.count(c)
+	h.did = did
 	return !slices.ContainsFunc(h.extent(), func(x extent) bool { return x.got < x.min })
 }
 
