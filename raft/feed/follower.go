@@ -33,9 +33,10 @@ type Follower struct {
 	turn      int       // which master is next
 	reset     bool      // the next stream must begin with a snapshot
 
-	mu     sync.Mutex
-	status Status
-	prefer string // the master to ask next, "" for the one whose turn it is
+	mu       sync.Mutex
+	status   Status
+	prefer   string // the master to ask next, "" for the one whose turn it is
+	patience patience
 }
 
 // Status tells how far behind the cluster a follower is.
@@ -166,7 +167,10 @@ func (f *Follower) follow(ctx context.Context, addr string) (frames int, err err
 		if fr.kind == kindHeartbeat {
 			f.judge(ctx, s, addr, fr, cancel)
 		}
-		if err := f.take(in, fr, dog); err != nil {
+		s.loading.Store(fr.kind == kindSnapshot)
+		err = f.take(in, fr, dog)
+		s.loading.Store(false)
+		if err != nil {
 			return frames, err
 		}
 	}
