@@ -250,10 +250,15 @@ func (v *Volume) Write(ino Ino, off uint64, data []byte, stable bool, o Origin) 
 	if err != nil {
 		return 0, err
 	}
+	return v.writeGuarded(ino, f, off, data, stable, wait, o)
+}
+
+// writeGuarded is Write after guard has said whether to wait. A checkpoint may have begun since.
+func (v *Volume) writeGuarded(ino Ino, f *file, off uint64, data []byte, stable, wait bool, o Origin) (lsn uint64, err error) {
 	v.mu.Lock()
 	old, off, lsn, err := v.logWrite(ino, off, data, stable, o)
 	if err == nil {
-		v.files.changed(f, off, uint64(len(data)))
+		wait = v.files.changed(f, off, uint64(len(data))) || wait
 	}
 	v.files.markDirty(f) // under mu: a checkpoint either sees the mark or does not contain the record
 	v.mu.Unlock()

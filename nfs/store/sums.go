@@ -101,16 +101,19 @@ func sumOf(block []byte) uint32 {
 }
 
 // changed notes that blocks have no true sum any more. Called under the volume's lock, together with the record: a
-// checkpoint has both or neither.
-func (fs *files) changed(f *file, off, n uint64) {
+// checkpoint has both or neither. It tells whether one of them is getting a sum and changes for the first time since
+// that began: then the record has to be durable before the data is written, and before the file's mu is let go.
+func (fs *files) changed(f *file, off, n uint64) (wait bool) {
 	if n == 0 {
-		return
+		return false
 	}
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	for i, to := span(off, n); i < to; i++ {
+		wait = wait || f.closing.has(i) && !f.stale.has(i)
 		f.stale.single[i] = true
 	}
+	return wait
 }
 
 // cut is changed for everything from size on.
@@ -130,7 +133,7 @@ func (fs *files) sumsOf(ino Ino, f *file, from, to uint64) (sums []uint32, any b
 	for i := range sums {
 		b := from + uint64(i)
 		switch {
-		case f.stale.has(b):
+		case f.stale.has(b): // even if it is getting a sum: who made it stale meanwhile has waited
 		case f.closing.has(b):
 			any = true
 		default:
@@ -199,7 +202,7 @@ func (fs *files) verify(ino Ino, from uint64, data []byte, sums []uint32) error 
 }
 
 // guard is called before a write of n bytes at off is logged, with the file's mu. It tells whether the record has
-// to be durable before the data is written. A block of which something stays must be what its sum says, or
+// to be durable before the data is written; if a checkpoint begins in between, changed tells that. A block of which something stays must be what its sum says, or
 // the next sum would make the damage good.
 func (fs *files) guard(ino Ino, f *file, size, off, n uint64) (wait bool, err error) {
 	if n == 0 {

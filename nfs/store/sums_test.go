@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"appliance/nfs/proto"
 )
@@ -240,6 +241,53 @@ func TestWriteBesideACheckpointIsInTheLogFirst(t *testing.T) {
 	}
 	if err := v.files.sync(dirty); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A writer finds a block that has changed already, and before it logs its record a checkpoint takes the block over.
+func TestCheckpointBetweenGuardAndRecord(t *testing.T) {
+	dir := t.TempDir()
+	v := open(t, dir, Options{})
+	ino := create(t, v, "f")
+	put(t, v, ino, 0, []byte("line one\n"))
+	f := v.files.acquire(ino)
+	f.mu.Lock()
+	early, err := v.guard(ino, f, 9, 6)
+	if early || err != nil {
+		t.Fatal("a changed block waits", err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- v.Checkpoint() }()
+	for !v.files.isClosing(f, 0) {
+		time.Sleep(time.Millisecond)
+	}
+	lsn, err := v.writeGuarded(ino, f, 9, []byte("second"), false, early, Origin{})
+	if err != nil || v.wal.durable < lsn {
+		t.Error("the record of a block that gets a sum is not in the log before the data", err)
+	}
+	unsaved := func() { // the sum is of this, or this comes after the sum
+		late, err := v.guard(ino, f, 9, 6)
+		if err == nil {
+			lsn, err = v.writeGuarded(ino, f, 9, []byte("unsaved"), false, late, Origin{})
+		}
+		if err != nil || late || v.wal.durable >= lsn {
+			t.Error("the next write waits, too", err)
+		}
+	}
+	unsaved()
+	f.mu.Unlock()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	f.mu.Lock()
+	unsaved()
+	f.mu.Unlock()
+	v.files.release(f)
+	crash(v)
+	v = open(t, dir, Options{})
+	defer v.Close()
+	if got := content(t, v, ino); !bytes.HasPrefix(got, []byte("line one\n")) {
+		t.Errorf("%q", got)
 	}
 }
 
