@@ -12,8 +12,8 @@ import (
 	"syscall"
 )
 
-// maxOpenFiles bounds the descriptors a volume keeps open between requests.
-const maxOpenFiles = 256
+// maxOpenFiles bounds the descriptors a volume keeps open between requests, up to two a file: data and sums.
+const maxOpenFiles = 512
 
 // files are the flat data files of a volume, one per inode that ever had data.
 type files struct {
@@ -21,7 +21,9 @@ type files struct {
 	sumDir string
 	mu     sync.Mutex
 	byNo   map[Ino]*file
-	open   int
+	open   int // descriptors of data files and of sums
+
+	syncDir func(string) error // tests count its calls
 }
 
 // file is the data of one inode. mu orders writes and truncations like the log does: it is taken
@@ -45,7 +47,7 @@ type file struct {
 
 // newFiles are those of the volume in dir.
 func newFiles(dir string) *files {
-	return &files{dir: filepath.Join(dir, "data"), sumDir: filepath.Join(dir, sumsDir), byNo: map[Ino]*file{}}
+	return &files{dir: filepath.Join(dir, "data"), sumDir: filepath.Join(dir, sumsDir), byNo: map[Ino]*file{}, syncDir: syncDir}
 }
 
 func (fs *files) path(ino Ino) string {
@@ -96,7 +98,14 @@ func (fs *files) closeFile(f *file) {
 	if f.sums != nil {
 		f.sums.Close()
 		f.sums = nil
+		fs.open--
 	}
+}
+
+func (fs *files) opened() {
+	fs.mu.Lock()
+	fs.open++
+	fs.mu.Unlock()
 }
 
 func (fs *files) markDirty(f *file) {
@@ -154,9 +163,7 @@ func (fs *files) handle(ino Ino, f *file, size uint64, create bool) (*os.File, e
 		f.fresh = true
 	}
 	f.f = h
-	fs.mu.Lock()
-	fs.open++
-	fs.mu.Unlock()
+	fs.opened()
 	return h, nil
 }
 
@@ -253,10 +260,10 @@ func (fs *files) remove(ino Ino) error {
 	return nil
 }
 
-// sync makes dirty files durable, together with the directories that name them, and then their sums. Without space
-// for the sums it does all the rest, and the next call makes up for them.
+// sync makes dirty files durable, then their sums, and at last the directories that name both, each once. Without
+// space for the sums it does all the rest, and the next call makes up for them.
 func (fs *files) sync(dirty map[Ino]*file) error {
-	dirs := map[string]bool{fs.dir: true}
+	dirs := map[string]bool{fs.dir: true, fs.sumDir: true}
 	var errs []error
 	for ino, f := range dirty {
 		err := fs.syncFile(ino, f)
@@ -270,13 +277,19 @@ func (fs *files) sync(dirty map[Ino]*file) error {
 		fs.release(f)
 		errs = append(errs, err)
 		dirs[filepath.Dir(fs.path(ino))] = true
+		dirs[filepath.Dir(fs.sumPath(ino))] = true
 	}
+	return errors.Join(append(errs, fs.syncDirs(dirs))...)
+}
+
+// syncDirs fails so that the volume stops, also for want of space: the next checkpoint would not try again.
+func (fs *files) syncDirs(dirs map[string]bool) error {
 	for d := range dirs {
-		if err := syncDir(d); err != nil && !errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, err)
+		if err := fs.syncDir(d); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("make a directory durable: %v", err)
 		}
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 func (fs *files) syncFile(ino Ino, f *file) error {

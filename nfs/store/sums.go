@@ -144,7 +144,7 @@ func (fs *files) sumsOf(ino Ino, f *file, from, to uint64) (sums []uint32, any b
 	if !look {
 		return sums, any, nil
 	}
-	s, err := fs.sumFile(ino, f, false)
+	s, err := fs.sumFile(ino, f)
 	if err != nil {
 		return nil, false, err
 	}
@@ -163,25 +163,44 @@ func (fs *files) sumsOf(ino Ino, f *file, from, to uint64) (sums []uint32, any b
 	return sums, any, nil
 }
 
-// sumFile opens the sums of a data file; nil if there are none and none are to be made.
-func (fs *files) sumFile(ino Ino, f *file, create bool) (*os.File, error) {
+// sumFile returns the sums of a data file, which stay open; nil if there are none.
+func (fs *files) sumFile(ino Ino, f *file) (*os.File, error) {
 	f.once.Lock()
 	defer f.once.Unlock()
-	if f.sums != nil || f.sumless && !create {
+	if f.sums != nil || f.sumless {
 		return f.sums, nil
 	}
-	s, err := os.OpenFile(fs.sumPath(ino), os.O_RDWR, 0)
-	if errors.Is(err, os.ErrNotExist) {
-		if f.sumless = !create; f.sumless {
-			return nil, nil
-		}
-		s, err = createFile(fs.sumPath(ino))
-	}
-	if err != nil {
+	s, err := fs.openSums(ino, f, false)
+	if s == nil {
 		return nil, err
 	}
 	f.sums = s
+	fs.opened()
 	return s, nil
+}
+
+// openSums opens the sums of a data file; nil if there are none and none are to be made. Called with once held.
+func (fs *files) openSums(ino Ino, f *file, create bool) (*os.File, error) {
+	s, err := os.OpenFile(fs.sumPath(ino), os.O_RDWR, 0)
+	if !errors.Is(err, os.ErrNotExist) {
+		return s, err
+	}
+	if f.sumless = !create; f.sumless {
+		return nil, nil
+	}
+	return createFile(fs.sumPath(ino))
+}
+
+// borrowSums is openSums for a moment: release closes what was not open. A checkpoint passes more files than may
+// stay open.
+func (fs *files) borrowSums(ino Ino, f *file, create bool) (s *os.File, release func(), err error) {
+	f.once.Lock()
+	defer f.once.Unlock()
+	if f.sums != nil {
+		return f.sums, func() {}, nil
+	}
+	s, err = fs.openSums(ino, f, create)
+	return s, func() { s.Close() }, err
 }
 
 func (fs *files) sumPath(ino Ino) string {
@@ -223,7 +242,8 @@ func (fs *files) guard(ino Ino, f *file, size, off, n uint64) (wait bool, err er
 	return wait, err
 }
 
-// renew makes the sums of what had changed when the checkpoint began. h is the data file; nil if there is none.
+// renew makes the sums of what had changed when the checkpoint began. h is the data file; nil if there is none. The
+// directory is not yet durable.
 func (fs *files) renew(ino Ino, f *file, h *os.File) error {
 	fs.mu.Lock()
 	closing := f.closing
@@ -231,10 +251,11 @@ func (fs *files) renew(ino Ino, f *file, h *os.File) error {
 	if closing.empty() {
 		return nil
 	}
-	s, err := fs.sumFile(ino, f, h != nil && len(closing.single) > 0)
+	s, release, err := fs.borrowSums(ino, f, h != nil && len(closing.single) > 0)
 	if err != nil || s == nil {
 		return err
 	}
+	defer release()
 	if closing.from != math.MaxUint64 {
 		if err := s.Truncate(int64(min(closing.from, maxFileSize) * sumLen)); err != nil {
 			return err
@@ -255,7 +276,7 @@ func (fs *files) renew(ino Ino, f *file, h *os.File) error {
 		}
 		order = order[run:]
 	}
-	return errors.Join(s.Sync(), syncDir(filepath.Dir(fs.sumPath(ino))))
+	return s.Sync()
 }
 
 // sumRun reads blocks in a row and sums them. Of those that have changed again the log tells after a crash: who

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -288,6 +289,45 @@ func TestCheckpointBetweenGuardAndRecord(t *testing.T) {
 	defer v.Close()
 	if got := content(t, v, ino); !bytes.HasPrefix(got, []byte("line one\n")) {
 		t.Errorf("%q", got)
+	}
+}
+
+// A checkpoint of more files than may be open leaves open what was open, and syncs each directory once.
+func TestCheckpointOfManyFiles(t *testing.T) {
+	v := open(t, t.TempDir(), Options{})
+	defer func() { v.Close() }()
+	const many = maxOpenFiles + 90
+	var inos []Ino
+	for i := range many {
+		inos = append(inos, create(t, v, fmt.Sprint("f", i)))
+		if _, err := v.Write(inos[i], 0, []byte("x"), false, Origin{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	synced := map[string]int{}
+	v.files.syncDir = func(d string) error { synced[d]++; return syncDir(d) }
+	before := descriptors(t, v)
+	if err := v.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	if n := descriptors(t, v); n > before || n != v.files.open {
+		t.Errorf("%d descriptors, %d before, %d counted", n, before, v.files.open)
+	}
+	for d, n := range synced {
+		if n != 1 {
+			t.Errorf("%s is synced %d times", d, n)
+		}
+	}
+	for _, d := range []string{v.files.sumDir, filepath.Dir(v.files.path(inos[0])), filepath.Dir(v.files.sumPath(inos[0]))} {
+		if synced[d] == 0 {
+			t.Errorf("%s is not synced", d)
+		}
+	}
+	for _, ino := range inos {
+		content(t, v, ino)
+	}
+	if n := descriptors(t, v); n > maxOpenFiles || n != v.files.open {
+		t.Errorf("all read: %d descriptors, %d counted", n, v.files.open)
 	}
 }
 
