@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"syscall"
 )
 
@@ -36,13 +35,12 @@ type file struct {
 	sums    *os.File // see sums.go
 	sumless bool     // there are none
 
-	damaged atomic.Pointer[damagedError] // the last damage that was met; nil while there is none
-
 	// The rest is guarded by files.mu.
 	users   int
 	dirty   bool
-	stale   blocks // changed since the last checkpoint
-	closing blocks // the stale ones of the checkpoint under way
+	stale   blocks   // changed since the last checkpoint
+	closing blocks   // the stale ones of the checkpoint under way
+	damaged []uint64 // blocks, sorted; see damage.go
 }
 
 // newFiles are those of the volume in dir.

@@ -303,7 +303,7 @@ func (v *Volume) broken(f *file, err error) error {
 		return nil
 	case !errors.As(err, &damaged):
 		return v.fail(err)
-	case f.damaged.Swap(damaged) == nil:
+	case v.files.met(f, damaged.block):
 		v.o.Log.Error("volume: "+damaged.Error(), "dir", v.dir)
 	}
 	return err

@@ -12,8 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
-	"syscall"
 )
 
 // A data file has a checksum (CRC-32C) for each block, in a file of its own, made at a checkpoint. Every read and
@@ -30,50 +28,6 @@ const (
 	sumsName  = "sums.lsn"
 	sumsMagic = "appliance volume sums\n"
 )
-
-// damagedError is an EIO for one file.
-type damagedError struct {
-	Damage
-	ino   Ino
-	block uint64
-}
-
-func (e *damagedError) Unwrap() error { return syscall.EIO }
-func (e *damagedError) Error() string { return e.File + " is damaged: " + e.Why + ": " + e.Fix }
-
-// Damage is a file of a volume that is not as it was written.
-type Damage struct{ File, Why, Fix string }
-
-// maxDamage bounds what Damaged reads again, and lists.
-const maxDamage = 16
-
-// Damaged lists files of which a block was met that is not as it was written, and still is not.
-func (v *Volume) Damaged() (out []Damage) {
-	for _, f := range v.files.hurt() {
-		e := f.damaged.Load()
-		if _, _, _, err := v.Read(e.ino, e.block*sumBlock, make([]byte, 1)); errors.Is(err, syscall.EIO) {
-			out = append(out, e.Damage)
-		} else {
-			f.damaged.CompareAndSwap(e, nil)
-		}
-		v.files.release(f)
-	}
-	slices.SortFunc(out, func(a, b Damage) int { return strings.Compare(a.File, b.File) })
-	return out
-}
-
-// hurt are files with damage, each acquired.
-func (fs *files) hurt() (out []*file) {
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
-	for _, f := range fs.byNo {
-		if f.damaged.Load() != nil && len(out) < maxDamage {
-			f.users++
-			out = append(out, f)
-		}
-	}
-	return out
-}
 
 // blocks is a set of blocks: single ones, and all from one on.
 type blocks struct {
@@ -212,9 +166,7 @@ func (fs *files) verify(ino Ino, from uint64, data []byte, sums []uint32) error 
 	for i, sum := range sums {
 		if sum != 0 && sumOf(data[i*sumBlock:(i+1)*sumBlock]) != sum {
 			block := from + uint64(i)
-			return &damagedError{Damage{fs.path(ino),
-				fmt.Sprintf("its %d bytes at %d are not what was written", sumBlock, block*sumBlock),
-				"write them again from a backup, or, to take what is there, stop the node and remove " + fs.sumPath(ino)}, ino, block}
+			return &damagedError{fs.damage(ino, block), block}
 		}
 	}
 	return nil

@@ -160,6 +160,49 @@ func TestDamageOfDataIsFound(t *testing.T) {
 	}
 }
 
+// A file is listed until each of its damaged blocks is mended, in whatever order.
+func TestEachDamagedBlockIsRemembered(t *testing.T) {
+	dir := t.TempDir()
+	v := open(t, dir, Options{})
+	ino := create(t, v, "f")
+	put(t, v, ino, 0, make([]byte, 40*sumBlock))
+	file := v.files.path(ino)
+	v.Close()
+	for b := range int64(40) {
+		flip(t, file, b*sumBlock)
+	}
+	v = open(t, dir, Options{})
+	defer func() { v.Close() }()
+	read := func(blocks ...uint64) {
+		for _, b := range blocks {
+			if _, _, _, err := v.Read(ino, b*sumBlock, make([]byte, 1)); !errors.Is(err, syscall.EIO) {
+				t.Errorf("block %d: %v", b, err)
+			}
+		}
+	}
+	read(3, 30, 7, 3)
+	for _, c := range []struct {
+		mend uint64
+		want string // the rest
+	}{{30, "bytes at 12288, 28672 are"}, {3, "bytes at 28672 are"}, {7, ""}} {
+		put(t, v, ino, c.mend*sumBlock, make([]byte, sumBlock))
+		d := v.Damaged()
+		if c.want == "" && len(d) > 0 || c.want != "" && (len(d) != 1 || d[0].File != file || !strings.Contains(d[0].Why, c.want)) {
+			t.Errorf("block %d is mended: %v", c.mend, d)
+		}
+	}
+	for b := range uint64(27) {
+		if b != 3 && b != 7 {
+			read(b)
+		}
+	}
+	f := v.files.acquire(ino)
+	defer v.files.release(f)
+	if n := len(v.files.damagedBlocks(f)); n != maxDamageOfFile {
+		t.Errorf("%d blocks are remembered", n)
+	}
+}
+
 func TestCutOffDamageIsNotKept(t *testing.T) {
 	dir := t.TempDir()
 	v, ino, data := filled(t, dir)
