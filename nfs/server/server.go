@@ -6,10 +6,8 @@ package server
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"log/slog"
 	"maps"
@@ -65,37 +63,6 @@ type VolumeOptions struct {
 	GID       uint32 `json:"gid,omitempty"`
 	MaxBytes  uint64 `json:"max_bytes,omitempty"`  // 0 means no quota
 	AllSquash bool   `json:"all_squash,omitempty"` // every caller acts as UID and GID
-}
-
-// volumeFile is what <volume>/volume.json holds.
-type volumeFile struct {
-	ID      []byte        `json:"id"` // random, part of every file handle
-	Options VolumeOptions `json:"options"`
-	// Sum is the CRC-32C of the file without it; 0 in a file of before there was one.
-	Sum uint32 `json:"sum,omitempty"`
-}
-
-func (f volumeFile) sum() uint32 {
-	f.Sum = 0
-	b, _ := json.Marshal(f) // bytes, numbers and truth values: it cannot fail
-	return max(1, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
-}
-
-// readVolumeFile fails with ErrNotExist for a volume that is half created or half removed.
-func readVolumeFile(dir string) (f volumeFile, err error) {
-	b, err := os.ReadFile(filepath.Join(dir, "volume.json"))
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, have := os.Stat(filepath.Join(dir, "store")); have == nil {
-			return f, errors.New("volume.json is missing: restore it from a backup")
-		}
-	}
-	if err != nil {
-		return f, err
-	}
-	if err := json.Unmarshal(b, &f); err != nil || len(f.ID) != volumeIDLen || f.Sum != 0 && f.Sum != f.sum() {
-		return f, errors.New("volume.json is damaged: restore it from a backup")
-	}
-	return f, nil
 }
 
 // Server serves the volumes below a directory. Methods are safe for concurrent use.
@@ -185,12 +152,7 @@ func (s *Server) CreateVolume(name string, vo VolumeOptions) error {
 	}
 	f := volumeFile{ID: make([]byte, volumeIDLen), Options: vo}
 	rand.Read(f.ID)
-	f.Sum = f.sum()
-	b, err := json.Marshal(f)
-	if err != nil {
-		return err
-	}
-	if err := writeVolumeFile(filepath.Join(s.dir, name), b); err != nil {
+	if err := writeVolumeFile(filepath.Join(s.dir, name), f); err != nil {
 		return fmt.Errorf("create volume %s: %w", name, err)
 	}
 	x, err := s.openVolume(name)
@@ -200,33 +162,6 @@ func (s *Server) CreateVolume(name string, vo VolumeOptions) error {
 	s.ex[name] = x
 	s.o.Log.Info("volume created", "volume", name)
 	return nil
-}
-
-// writeVolumeFile makes the directory dir with its volume.json appear atomically.
-func writeVolumeFile(dir string, b []byte) error {
-	tmp := filepath.Join(filepath.Dir(dir), ".new-"+filepath.Base(dir))
-	if err := os.RemoveAll(tmp); err != nil {
-		return err
-	}
-	if err := os.Mkdir(tmp, 0o700); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(filepath.Join(tmp, "volume.json"), os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, dir); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(dir))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // RemoveVolume deletes a volume with its data. It refuses while clients have files open.
