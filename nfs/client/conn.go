@@ -142,12 +142,9 @@ func (c *Client) dial(i Interrupt, old *conn) error {
 		nc, err := c.cfg.Dial(ctx)
 		cancel()
 		if err == nil {
-			cn := &conn{c: nc, wait: map[uint32]pendingCall{}, dead: make(chan struct{})}
-			c.cmu.Lock()
-			c.conn = cn
-			c.cmu.Unlock()
-			c.wg.Add(1)
-			go func() { defer c.wg.Done(); cn.read() }()
+			if !c.use(nc) {
+				return ErrClosed
+			}
 			if !first {
 				c.cfg.Log.Info("volume connected again")
 			}
@@ -160,6 +157,21 @@ func (c *Client) dial(i Interrupt, old *conn) error {
 			return err
 		}
 	}
+}
+
+// use reads from a new connection, or closes it if the client was closed while it was dialled: Close ends the one
+// that it finds.
+func (c *Client) use(nc net.Conn) bool {
+	c.cmu.Lock()
+	defer c.cmu.Unlock()
+	if c.ctx.Err() != nil {
+		nc.Close()
+		return false
+	}
+	cn := &conn{c: nc, wait: map[uint32]pendingCall{}, dead: make(chan struct{})}
+	c.conn = cn
+	c.wg.Go(func() { cn.read() })
+	return true
 }
 
 // exchange sends a record until a reply comes, over as many connections as it takes.
